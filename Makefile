@@ -1,0 +1,73 @@
+# Installs revoq into .venv, shows it, tests it and regenerates its pins; what CI does beyond this is in .ci/run.
+
+PYTHON ?= python3
+VENV ?= .venv
+# Each pytest worker starts servers of its own: more than four would only get in each other's way.
+PYTEST_ARGS ?= -n logical --maxprocesses=4
+
+bin := $(VENV)/bin
+pip := $(bin)/python -m pip --disable-pip-version-check
+# Hashes are pinned by requirements/, so where the files come from (an index, --find-links) is the machine's own affair.
+hashed := install --quiet --require-hashes
+pip_compile := env -u PIP_FIND_LINKS CUSTOM_COMPILE_COMMAND="make pins" $(bin)/pip-compile --quiet --upgrade \
+	--generate-hashes --allow-unsafe --strip-extras --resolver=backtracking \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install demo test check format pins clean
+
+help: ## say what can be made
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)$$/make \1	\2/' | expand -t 16
+	@echo "PYTHON=python3.12 chooses another Python; make clean first, if $(VENV) exists."
+
+install: $(VENV)/.run ## revoq and what it runs on, into .venv
+
+demo: install ## the whole thing, embedded, against pretend providers
+	$(bin)/revoq demo
+
+test: check ## all checks, then all tests
+	$(bin)/python -m pytest $(PYTEST_ARGS)
+
+check: $(VENV)/.test ## format, lint, types, layers
+	$(bin)/ruff format --check .
+	$(bin)/ruff check .
+	$(bin)/mypy
+	$(bin)/lint-imports --no-logo
+
+format: $(VENV)/.test ## format and mend what can be mended
+	$(bin)/ruff format .
+	$(bin)/ruff check --fix .
+
+pins: $(VENV)/.test ## newest versions into requirements/*.txt
+	$(pip_compile) --output-file requirements/build.txt requirements/build.in
+	$(pip_compile) --output-file requirements/run.txt pyproject.toml requirements/oldest.in
+	$(pip_compile) --output-file requirements/test.txt --constraint requirements/run.txt \
+		pyproject.toml requirements/oldest.in requirements/test.in
+
+clean: ## forget .venv and every cache
+	rm -rf $(VENV) build *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find rules worker scheduler tests -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/.python:
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "There is no $(PYTHON) here. Install Python 3.11 or newer (Debian: apt install python3), or name one: make PYTHON=python3.12"; \
+		exit 1; } >&2
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "revoq needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) --version 2>&1). Name a newer one: make PYTHON=python3.12"; \
+		exit 1; } >&2
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+		echo "$(PYTHON) cannot make virtual environments, since its venv or ensurepip module is missing. Debian and Ubuntu: apt install python3-venv"; \
+		exit 1; } >&2
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.python pyproject.toml requirements/build.txt requirements/run.txt
+	$(pip) $(hashed) -r requirements/build.txt
+	$(pip) $(hashed) -r requirements/run.txt
+	$(pip) install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.run requirements/test.txt
+	$(pip) $(hashed) -r requirements/test.txt
+	@touch $@

@@ -1,0 +1,554 @@
+"""What a rule file may say, as frozen models; reading YAML into them, with lines, is `loader`'s.
+
+The shape is that of Kingfisher 1.x rules (`docs/RULES.md` of its repository); what is ours beyond it is marked "ours".
+Durations are texts such as `90s`, `15m`, `24h` or `7d` and are kept in seconds.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from rules.lifecycle import Outcome
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+MUTATING_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+REPEATABLE_METHODS = frozenset({"GET", "HEAD", "PUT", "DELETE"})
+
+
+def parse_duration(value: object) -> float:
+    """Seconds out of `90s`, `15m`, `24h`, `7d`; anything else is refused, a bare number too: nobody knows its unit."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and value == 0:
+        return 0.0
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError(f"expected a duration such as 90s, 15m, 24h or 7d, got {value!r}")
+    return float(found[1]) * UNITS[found[2]]
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+
+
+class Model(BaseModel):
+    """Frozen, strict, and closed: an unknown key is a mistake, not a comment."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, ignored_types=(cached_property,))
+
+
+# ── matchers ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class StatusMatch(Model):
+    """Holds when the status is one of `status`; with `negative`, when it is none of them."""
+
+    type: Literal["StatusMatch"]
+    status: list[int] = Field(min_length=1)
+    match_all_status: bool = False
+    negative: bool = False
+
+
+class WordMatch(Model):
+    """Holds when any word (all with `match_all_words`) is in the body; `negative` turns it round."""
+
+    type: Literal["WordMatch"]
+    words: list[str] = Field(min_length=1)
+    match_all_words: bool = False
+    negative: bool = False
+
+
+class HeaderMatch(Model):
+    """Holds when the header's value contains any of `expected` (all with `match_all_values`), in any case."""
+
+    type: Literal["HeaderMatch"]
+    header: str
+    expected: list[str] = Field(min_length=1)
+    match_all_values: bool = False
+    negative: bool = False  # ours
+
+
+class JsonValid(Model):
+    """Holds when the body is JSON."""
+
+    type: Literal["JsonValid"]
+
+
+class XmlValid(Model):
+    """Holds when the body is well-formed XML."""
+
+    type: Literal["XmlValid"]
+
+
+class JsonMatch(Model):
+    """Ours. Holds when the one value at `path` fits; a path that finds nothing holds only for `exists: false`.
+
+    `equals` compares with a template's text or with a YAML number or boolean, whose JSON types must agree.
+    """
+
+    type: Literal["JsonMatch"]
+    path: str
+    equals: str | int | bool | None = None
+    is_null: bool | None = None
+    exists: bool | None = None
+    negative: bool = False
+
+    @model_validator(mode="after")
+    def _one_condition(self) -> Self:
+        if [self.equals, self.is_null, self.exists].count(None) != 2:  # noqa: PLR2004 - two of the three are unset
+            raise ValueError("expected exactly one of equals, is_null, exists")
+        return self
+
+
+class ReportResponse(Model):
+    """Kingfisher's wish to keep the answer. Always holds; revoq keeps a keyed digest and never a body."""
+
+    report_response: bool
+    type: Literal["ReportResponse"] | None = None
+
+
+def _matcher_kind(value: object) -> str:
+    if isinstance(value, dict):
+        return str(value.get("type") or ("ReportResponse" if "report_response" in value else "missing"))
+    return str(getattr(value, "type", None) or "ReportResponse")
+
+
+Matcher = Annotated[
+    Annotated[StatusMatch, Tag("StatusMatch")]
+    | Annotated[WordMatch, Tag("WordMatch")]
+    | Annotated[HeaderMatch, Tag("HeaderMatch")]
+    | Annotated[JsonValid, Tag("JsonValid")]
+    | Annotated[XmlValid, Tag("XmlValid")]
+    | Annotated[JsonMatch, Tag("JsonMatch")]
+    | Annotated[ReportResponse, Tag("ReportResponse")],
+    Discriminator(_matcher_kind),
+]
+
+
+# ── extractors ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Extractor(Model):
+    """What every extractor may add (ours): whether the value is secret, and whether it may be missing."""
+
+    secret: bool = False
+    optional: bool = False
+
+
+class JsonPath(Extractor):
+    """The one value at a JSONPath; several values are an error, never the first."""
+
+    type: Literal["JsonPath"]
+    path: str
+
+
+class Regex(Extractor):
+    """The first group (or the whole match) of the one place in the body where the pattern fits."""
+
+    type: Literal["Regex"]
+    pattern: str
+
+
+class Header(Extractor):
+    """The value of a header."""
+
+    type: Literal["Header"]
+    name: str
+
+
+class Body(Extractor):
+    """The whole body."""
+
+    type: Literal["Body"]
+
+
+class StatusCode(Extractor):
+    """The status, in digits."""
+
+    type: Literal["StatusCode"]
+
+
+Extraction = Annotated[JsonPath | Regex | Header | Body | StatusCode, Field(discriminator="type")]
+
+
+# ── select (ours) ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Condition(Model):
+    """One condition on a row's field (a JSONPath inside the row); the values are templates."""
+
+    field: str
+    equals: str | None = None
+    prefix: str | None = None
+    suffix: str | None = None
+    is_null: bool | None = None
+    before: str | None = None
+    after: str | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.values and self.is_null is None:
+            raise ValueError("expected at least one of equals, prefix, suffix, is_null, before, after")
+        return self
+
+    @property
+    def values(self) -> list[str]:
+        """The templates of this condition."""
+        return [v for v in (self.equals, self.prefix, self.suffix, self.before, self.after) if v is not None]
+
+
+class Paging(Model):
+    """How a list goes on after its first page.
+
+    `offset`: `parameter` grows by `size` · `page`: `parameter` grows by one from `first` · `cursor`: `parameter` takes
+    the value at `next` · `link`: the address at `next` (or of the Link header with rel=next) on the same host.
+    `total` names where the answer says how many rows there are; a list that ends with fewer is cut off.
+    """
+
+    kind: Literal["offset", "page", "cursor", "link"]
+    parameter: str | None = None
+    size_parameter: str | None = None
+    size: int = Field(default=100, ge=1, le=10_000)
+    first: int = 0
+    next: str | None = None
+    total: str | None = None
+    most: int = Field(default=1000, ge=1)  # pages after which the list counts as unreadable
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.kind != "link" and self.parameter is None:
+            raise ValueError(f"paging by {self.kind} needs a parameter")
+        if self.kind == "cursor" and self.next is None:
+            raise ValueError("paging by cursor needs next: the path of the cursor in the answer")
+        return self
+
+
+class Select(Model):
+    """Exactly one row of a list, by conditions that must all hold; `show` is what tells candidates apart."""
+
+    rows: str
+    where: list[Condition] = []
+    page: Paging | None = None
+    id: str
+    show: list[str] = []
+
+
+# ── requests and steps ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Digest(Model):
+    """HTTP Digest credentials, as templates (RFC 7616)."""
+
+    username: str
+    password: str
+
+
+class Request(Model):
+    """One HTTP request; every value is a Liquid template."""
+
+    method: str = "GET"
+    url: str
+    headers: dict[str, str] = {}
+    body: str | None = None
+    form: dict[str, str] | None = None  # ours: a form-encoded body
+    digest: Digest | None = None
+    actor: bool = False  # ours: signed with the connection's identity
+    response_is_html: bool = False
+    response_matcher: list[Matcher] = []
+
+    @model_validator(mode="after")
+    def _known_method(self) -> Self:
+        if self.method.upper() not in MUTATING_METHODS | {"GET", "HEAD"}:
+            raise ValueError(f"expected GET, HEAD, POST, PUT, PATCH or DELETE, got {self.method!r}")
+        if self.body is not None and self.form is not None:
+            raise ValueError("expected either body or form")
+        return self
+
+
+class OutcomeClause(Model):
+    """Ours: an answer for which all of `when` hold means `is`; the first clause that fits wins."""
+
+    means: Literal["ok", "already_gone", "denied", "retry", "broken", "inconclusive"] = Field(alias="is")
+    when: list[Matcher] = Field(min_length=1)
+
+    @property
+    def outcome(self) -> Outcome:
+        """The outcome that the clause names."""
+        return Outcome(self.means)
+
+
+class Step(Model):
+    """One step of a plan. `given` and `unless` are names that must, or must not, be known for it to run (ours)."""
+
+    name: str = ""
+    request: Request
+    extract: dict[Name, Extraction] = {}
+    select: Select | None = None
+    given: list[Name] = []
+    unless: list[Name] = []
+    mutating: bool | None = None
+    repeatable: bool | None = None
+    lapses: Duration | None = None  # ours: the provider forgets what this step did after so long
+    outcomes: list[OutcomeClause] = []
+
+    @property
+    def mutates(self) -> bool:
+        """Whether the request changes something at the provider: said, or told from its method."""
+        return self.mutating if self.mutating is not None else self.request.method.upper() in MUTATING_METHODS
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether sending it twice is the same as sending it once: said, or told from its method."""
+        return self.repeatable if self.repeatable is not None else self.request.method.upper() in REPEATABLE_METHODS
+
+
+class ProbeContent(Model):
+    """A probe: the request's matchers say alive, `dead` (ours) says dead, anything else is inconclusive."""
+
+    request: Request
+    dead: list[Matcher] = []
+    extract: dict[Name, Extraction] = {}
+    outcomes: list[OutcomeClause] = []
+
+
+class Probe(Model):
+    """Kingfisher's `validation`, of type Http, which doubles as our probe."""
+
+    type: Literal["Http"]
+    content: ProbeContent
+
+
+class Verification(Model):
+    """Ours: when proof needs more than one look. `content` replaces the probe's request where given.
+
+    `samples` dead answers in a row, `spacing` apart; while `window` has not passed since the last mutating request, an
+    alive answer means "still settling".
+    """
+
+    samples: int = Field(default=1, ge=1, le=10)
+    spacing: Duration = 2.0
+    window: Duration = 30.0
+    content: ProbeContent | None = None
+
+
+class HttpContent(Model):
+    """One request that revokes."""
+
+    request: Request
+    outcomes: list[OutcomeClause] = []
+    repeatable: bool | None = None
+
+
+class HttpRevocation(Model):
+    """Kingfisher's one-step revocation."""
+
+    type: Literal["Http"]
+    content: HttpContent
+
+
+class StepsContent(Model):
+    """The steps, in order; any number of them."""
+
+    steps: list[Step] = Field(min_length=1)
+
+
+class MultiStepRevocation(Model):
+    """Kingfisher's revocation in steps."""
+
+    type: Literal["HttpMultiStep"]
+    content: StepsContent
+
+
+Revocation = Annotated[HttpRevocation | MultiStepRevocation, Field(discriminator="type")]
+
+
+class Recognition(Model):
+    """Ours: a read by id, as another identity, that shows whether this account ever knew the credential."""
+
+    request: Request
+    known: list[Matcher] = Field(min_length=1)
+
+
+# ── rules and files ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class DependsOn(Model):
+    """A value that another rule finds; it becomes a required variable."""
+
+    rule_id: str
+    variable: Name
+
+
+class PatternRequirements(Model):
+    """What Kingfisher demands of a match beside its pattern; read, and left to the scanner."""
+
+    min_digits: int | None = None
+    min_uppercase: int | None = None
+    min_lowercase: int | None = None
+    min_special_chars: int | None = None
+    special_chars: str | None = None
+    ignore_if_contains: list[str] | None = None
+
+
+class Variable(Model):
+    """Ours: a value that the requester gives with `--var`. `pattern` must match it whole.
+
+    One that `identifies` names the credential itself, so that a row found by it is tied to the credential.
+    """
+
+    about: str
+    required: bool = False
+    secret: bool = False
+    identifies: bool = False
+    pattern: str | None = None
+
+
+class Subject(Model):
+    """Ours: the names that hold what identifies the credential, once they are known."""
+
+    id: Name | None = None
+    subject: Name | None = None
+    tenant: Name | None = None
+
+
+class Limits(Model):
+    """Ours: what the provider allows; `requests` in each `per`."""
+
+    requests: int = Field(ge=1)
+    per: Duration
+    source: str = ""
+
+
+class RecordedAnswer(Model):
+    """One answer of the provider, as documented or as seen."""
+
+    status: int
+    headers: dict[str, str] = {}
+    body: str = ""
+
+
+class Recorded(Model):
+    """Ours: an answer to a step (`probe`, `verify`, `recognise` or a step's name) and the outcome that it must give."""
+
+    name: str
+    step: str
+    answers: list[RecordedAnswer] = Field(min_length=1)
+    given: dict[Name, str] = {}
+    gives: Outcome
+    takes: dict[Name, str] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _outcome_by_name(cls, value: object) -> object:
+        if isinstance(value, dict) and isinstance(value.get("gives"), str):
+            try:
+                return {**value, "gives": Outcome(value["gives"])}
+            except ValueError:
+                names = ", ".join(outcome.value for outcome in Outcome)
+                raise ValueError(f"gives: expected one of {names}, got {value['gives']!r}") from None
+        return value
+
+
+class Rule(Model):
+    """One kind of credential: how it looks, how to tell that it works, and how to end it."""
+
+    id: str = Field(pattern=r"^[a-z0-9_]+(\.[A-Za-z0-9_-]+)+$")
+    name: str
+    pattern: str
+    min_entropy: float | int | None = None
+    confidence: str | None = None
+    examples: list[str] = []
+    references: list[str] = []
+    visible: bool = True
+    depends_on_rule: list[DependsOn] = []
+    pattern_requirements: PatternRequirements | None = None
+    validation: Probe | None = None
+    revocation: Revocation | None = None
+    # What follows is ours.
+    aliases: list[str] = []
+    about: str = ""
+    negative_examples: list[str] = []
+    secret: Literal["required", "optional"] = "required"
+    variables: dict[Name, Variable] = {}
+    hosts: dict[Name, list[str]] = {}
+    credential: Subject = Subject()
+    verification: Verification = Verification()
+    recognition: Recognition | None = None
+    limits: Limits | None = None
+    also_kills: list[str] = []
+    residual: list[str] = []
+    cannot: list[str] = []
+    unverified: list[str] = []
+    recorded: list[Recorded] = []
+
+    @property
+    def provider(self) -> str:
+        """The provider's name: the id up to its first dot."""
+        return self.id.partition(".")[0]
+
+    @property
+    def steps(self) -> list[Step]:
+        """The revocation's steps, whichever of Kingfisher's two shapes it has."""
+        if isinstance(self.revocation, MultiStepRevocation):
+            return self.revocation.content.steps
+        if isinstance(self.revocation, HttpRevocation):
+            content = self.revocation.content
+            return [
+                Step(
+                    name="revoke",
+                    request=content.request,
+                    outcomes=content.outcomes,
+                    repeatable=content.repeatable,
+                    mutating=True,
+                )
+            ]
+        return []
+
+
+class SignIn(Model):
+    """How an identity is turned into a session; `SESSION` must be among what is extracted."""
+
+    request: Request
+    extract: dict[Name, Extraction]
+
+
+class WhoAmI(Model):
+    """The read by which a connection learns who it is, so that it never acts on itself."""
+
+    request: Request
+    extract: dict[Name, Extraction]
+
+
+class Identity(Model):
+    """How a connection's `identity` signs calls. Its fields are names in upper case, in these templates only.
+
+    An optional field that is not set is an empty text. `own` names what sign-in or `whoami` tell about ourselves.
+    """
+
+    needs: list[str] = []
+    optional: list[str] = []
+    secrets: list[str] = []
+    sign: dict[str, str]
+    sign_in: SignIn | None = None
+    sign_out: Request | None = None
+    whoami: WhoAmI | None = None
+    own: Subject = Subject()
+
+
+class Provider(Model):
+    """What the rules of one provider share: base URLs, and how a connection to it signs."""
+
+    name: str = Field(pattern=r"^[a-z0-9_]+$")
+    title: str
+    hosts: dict[Name, list[str]] = {}
+    identity: Identity | None = None
+    references: list[str] = []
+
+
+class RuleFile(Model):
+    """One file: the provider (ours) and its rules."""
+
+    provider: Provider | None = None
+    rules: list[Rule] = Field(min_length=1)
