@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,12 +25,26 @@ class Visit:
 
 
 @dataclass
+class Held:
+    """One answer that is kept back: the server has done its work, and whoever asked does not know."""
+
+    method: str
+    done: threading.Event = field(default_factory=threading.Event)
+    released: threading.Event = field(default_factory=threading.Event)
+
+    def wait_until_done(self) -> None:
+        """Wait until the server has answered the request."""
+        assert self.done.wait(TIMEOUT), f"no {self.method} came through the front door"
+
+
+@dataclass
 class Front:
     """What came through the door, and what is to be lost there."""
 
     port: int
     visits: list[Visit] = field(default_factory=list)
     to_lose: list[str] = field(default_factory=list)
+    to_hold: list["Held"] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -39,6 +53,16 @@ class Front:
     def count(self, method: str, path: str = "") -> int:
         """How many requests with this method went to a path that contains these characters."""
         return sum(visit.method == method and path in visit.path for visit in list(self.visits))
+
+    @contextmanager
+    def holding_next_answer(self, method: str) -> Iterator["Held"]:
+        """The next such request reaches the server, and its answer is kept back until the block ends."""
+        held = Held(method)
+        self.to_hold.append(held)
+        try:
+            yield held
+        finally:
+            held.released.set()
 
     def lose_next_answer(self, method: str) -> None:
         """The next such request reaches the server, and its answer never comes back: the connection just closes."""
@@ -87,6 +111,11 @@ class Door(BaseHTTPRequestHandler):
         finally:
             server.close()
         visit.status = answer.status
+        held = next((held for held in self.front.to_hold if held.method == self.command), None)
+        if held is not None:
+            self.front.to_hold.remove(held)
+            held.done.set()
+            held.released.wait(TIMEOUT)
         if self.command in self.front.to_lose:
             self.front.to_lose.remove(self.command)
             self.close_connection = True
@@ -101,7 +130,8 @@ class Door(BaseHTTPRequestHandler):
         if answer.status != 204:
             self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(content)
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self.wfile.write(content)
 
     do_DELETE = do_GET = do_PATCH = do_POST = do_PUT = pass_on  # noqa: N815 (http.server asks for these names)
 

@@ -1,0 +1,327 @@
+"""What no schema can see in a rule: templates, patterns and paths that cannot be read, and names that nothing defines.
+
+Reading files is `loader`'s; what is unwise but can be used is `lint`'s.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from rules.errors import RevoqError, TemplateError
+from rules.extract import compile_pattern, find_secret, parse_path
+from rules.pattern import compile_filled
+from rules.request import parse_base
+from rules.schema import (
+    Extraction,
+    JsonMatch,
+    JsonPath,
+    Matcher,
+    MultiStepRevocation,
+    OutcomeClause,
+    ProbeContent,
+    Provider,
+    Regex,
+    Request,
+    Rule,
+    Select,
+    Step,
+    Subject,
+)
+from rules.strictyaml import Place
+from rules.template import Place as Where
+from rules.template import compile_template, split_origin
+
+Mistake = tuple[Place, str]
+
+ACTOR = "ACTOR"
+"""A name for `given` and `unless` alone: known where a connection signs."""
+OF_REQUEST = frozenset({"REQUEST_RFC1123_DATE", "REQUEST_UNIX_MILLIS"})
+LOOKS = frozenset({"probe", "verify", "recognise"})
+
+
+@dataclass
+class _Checks:
+    """Gathers mistakes; `hosts` are the base URLs that a URL may begin with."""
+
+    hosts: frozenset[str]
+    mistakes: list[Mistake] = field(default_factory=list)
+
+    def say(self, place: Place, sentence: str) -> None:
+        self.mistakes.append((place, sentence))
+
+    # ── the parts of a rule ───────────────────────────────────────────────────────────────────────────────────────
+
+    def template(self, place: Place, source: str, known: Iterable[str]) -> bool:
+        """Read a template, and ask of each name whether anything defines it."""
+        try:
+            template = compile_template(source)
+        except TemplateError as error:
+            self.say(place, str(error))
+            return False
+        known = set(known)
+        for name in sorted(template.required - known):
+            names = ", ".join(sorted(known - OF_REQUEST)) or "none"
+            self.say(place, f"{name} is defined nowhere before; known here: {names}")
+        return True
+
+    def path(self, place: Place, path: str) -> None:
+        """Read a JSONPath."""
+        try:
+            parse_path(path)
+        except RevoqError as error:
+            self.say(place, str(error))
+
+    def pattern(self, place: Place, pattern: str) -> bool:
+        """Compile a pattern."""
+        try:
+            compile_pattern(pattern)
+        except RevoqError as error:
+            self.say(place, str(error))
+            return False
+        return True
+
+    def request(self, place: Place, request: Request, known: frozenset[str]) -> None:
+        """Check every template of a request, and where it goes."""
+        known |= OF_REQUEST
+        if self.template((*place, "url"), request.url, known | self.hosts):
+            try:
+                split_origin(request.url, self.hosts)
+            except TemplateError as error:
+                self.say((*place, "url"), str(error))
+        for key, templates in (("headers", request.headers), ("form", request.form or {})):
+            for name, source in templates.items():
+                self.template((*place, key, name), source, known | self.hosts)
+        for twice in _repeated(name.lower() for name in request.headers):
+            self.say((*place, "headers"), f"the header {twice} is there twice; upper case makes no other header")
+        if request.body is not None:
+            self.template((*place, "body"), request.body, known | self.hosts)
+        if request.digest is not None:
+            self.template((*place, "digest", "username"), request.digest.username, known)
+            self.template((*place, "digest", "password"), request.digest.password, known)
+        self.matchers((*place, "response_matcher"), request.response_matcher, known)
+
+    def matchers(self, place: Place, matchers: Iterable[Matcher], known: frozenset[str]) -> None:
+        """Check the paths and texts of matchers."""
+        for number, matcher in enumerate(matchers):
+            if isinstance(matcher, JsonMatch):
+                self.path((*place, number, "path"), matcher.path)
+                if isinstance(matcher.equals, str):
+                    self.template((*place, number, "equals"), matcher.equals, known)
+
+    def clauses(self, place: Place, clauses: Iterable[OutcomeClause], known: frozenset[str]) -> None:
+        """Check the matchers of outcome clauses."""
+        for number, clause in enumerate(clauses):
+            self.matchers((*place, number, "when"), clause.when, known)
+
+    def extractions(self, place: Place, extractions: Mapping[str, Extraction], known: frozenset[str]) -> None:
+        """Check paths and patterns of extractors."""
+        for name, extraction in extractions.items():
+            if isinstance(extraction, JsonPath):
+                self.path((*place, name, "path"), extraction.path)
+            if isinstance(extraction, Regex) and self.template((*place, name, "pattern"), extraction.pattern, known):
+                self._filled_pattern((*place, name, "pattern"), extraction.pattern)
+
+    def _filled_pattern(self, place: Place, source: str) -> None:
+        template = compile_template(source)
+        try:
+            compile_filled(template.fill(dict.fromkeys(template.names, "x"), Where.REGEX))
+        except RevoqError as error:
+            self.say(place, str(error))
+
+    def probe(self, place: Place, content: ProbeContent, known: frozenset[str]) -> None:
+        """Check a probe."""
+        self.request((*place, "request"), content.request, known)
+        self.matchers((*place, "dead"), content.dead, known)
+        self.clauses((*place, "outcomes"), content.outcomes, known)
+        self.extractions((*place, "extract"), content.extract, known)
+
+    def step(self, place: Place, step: Step, known: frozenset[str]) -> None:
+        """Check a step of the revocation."""
+        self.request((*place, "request"), step.request, known)
+        self.clauses((*place, "outcomes"), step.outcomes, known)
+        self.extractions((*place, "extract"), step.extract, known)
+        if step.select is not None:
+            self.select((*place, "select"), step.select, known)
+            for name, extraction in step.extract.items():
+                if not isinstance(extraction, JsonPath):
+                    self.say((*place, "extract", name), "a step with select takes values by JsonPath out of the row")
+
+    def select(self, place: Place, select: Select, known: frozenset[str]) -> None:
+        """Check a selector's paths and conditions."""
+        page = select.page
+        paths: dict[Place, str | None] = {("rows",): select.rows, ("id",): select.id}
+        paths |= {("show", number): path for number, path in enumerate(select.show)}
+        paths |= {("page", "next"): page.next, ("page", "total"): page.total} if page is not None else {}
+        for key, path in paths.items():
+            if path is not None:
+                self.path((*place, *key), path)
+        for number, condition in enumerate(select.where):
+            self.path((*place, "where", number, "field"), condition.field)
+            for text in condition.values:
+                self.template((*place, "where", number), text, known)
+
+    def bases(self, place: Place, hosts: Mapping[str, list[str]]) -> None:
+        """Check that each base URL is one, and https unless it is on this machine."""
+        for name, urls in hosts.items():
+            for number, url in enumerate(urls):
+                try:
+                    base = parse_base(url)
+                except TemplateError as error:
+                    self.say((*place, name, number), str(error))
+                    continue
+                if base.startswith("http://") and not is_loopback(base):
+                    self.say((*place, name, number), f"expected https, got {url!r}; http is for this machine only")
+
+    def names(self, place: Place, names: Iterable[str | None], known: Iterable[str]) -> None:
+        """Check that something defines each name that is merely referred to."""
+        for name in names:
+            if name is not None and name not in set(known):
+                self.say(place, f"{name} is defined nowhere; known here: {', '.join(sorted(known)) or 'none'}")
+
+
+# ── whole rules ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def check_rule(rule: Rule, provider: Provider | None) -> list[Mistake]:
+    """Find every mistake of one rule, each with its place in it."""
+    hosts = {**(provider.hosts if provider is not None else {}), **rule.hosts}
+    checks = _Checks(frozenset(hosts))
+    checks.bases(("hosts",), rule.hosts)
+    own = _check_pattern(checks, rule)
+    probe = rule.validation.content if rule.validation is not None else None
+    looked = frozenset(probe.extract if probe is not None else ())
+    known = own | looked
+    for place, step in _places_of_steps(rule):
+        checks.step(place, step, known)
+        known |= frozenset(step.extract)
+    _check_steps(checks, rule, known)
+    _check_looks(checks, rule, probe, known)
+    checks.names(("credential",), _names_of(rule.credential), known)
+    _check_recorded(checks, rule)
+    if provider is not None and rule.provider != provider.name:
+        checks.say(("id",), f"expected an id that begins with the provider's name, {provider.name}., got {rule.id!r}")
+    return checks.mistakes
+
+
+def _check_pattern(checks: _Checks, rule: Rule) -> frozenset[str]:
+    """Check the pattern, its examples and the variables; give back the names that are known from the start."""
+    groups: set[str] = set()
+    if checks.pattern(("pattern",), rule.pattern):
+        groups = {name.upper() for name in compile_pattern(rule.pattern).groupindex}
+        _check_examples(checks, rule)
+    for name, variable in rule.variables.items():
+        if variable.pattern is not None:
+            checks.pattern(("variables", name, "pattern"), variable.pattern)
+    return frozenset({"TOKEN", *groups, *rule.variables, *(depends.variable for depends in rule.depends_on_rule)})
+
+
+def _check_examples(checks: _Checks, rule: Rule) -> None:
+    for number, example in enumerate(rule.examples):
+        if not _is_found(rule, example):
+            checks.say(("examples", number), f"example {number + 1} does not match the pattern")
+    for number, example in enumerate(rule.negative_examples):
+        if _is_found(rule, example):
+            checks.say(("negative_examples", number), f"example {number + 1} matches the pattern, and should not")
+
+
+def _is_found(rule: Rule, example: str) -> bool:
+    try:
+        return find_secret(rule, example) is not None
+    except RevoqError:
+        return False
+
+
+def _places_of_steps(rule: Rule) -> Iterator[tuple[Place, Step]]:
+    many = isinstance(rule.revocation, MultiStepRevocation)
+    for number, step in enumerate(rule.steps):
+        yield ("revocation", "content", "steps", number) if many else ("revocation", "content"), step
+
+
+def _check_steps(checks: _Checks, rule: Rule, known: frozenset[str]) -> None:
+    taken: set[str] = set(LOOKS)
+    for number, (place, step) in enumerate(_places_of_steps(rule), start=1):
+        name = step.name or f"step {number}"
+        if name in taken:
+            checks.say(place, f"the step's name {name!r} is taken; each step has one of its own, and no look's name")
+        taken.add(name)
+        for key, names in (("given", step.given), ("unless", step.unless)):
+            checks.names((*place, key), names, known | checks.hosts | {ACTOR})
+
+
+def _check_looks(checks: _Checks, rule: Rule, probe: ProbeContent | None, known: frozenset[str]) -> None:
+    """Check what only looks: it is asked where its names are known, so any step may have brought them."""
+    if probe is not None:
+        checks.probe(("validation", "content"), probe, known)
+    if rule.verification.content is not None:
+        checks.probe(("verification", "content"), rule.verification.content, known)
+    if rule.recognition is not None:
+        checks.request(("recognition", "request"), rule.recognition.request, known)
+        checks.matchers(("recognition", "known"), rule.recognition.known, known)
+
+
+def _check_recorded(checks: _Checks, rule: Rule) -> None:
+    names = {step.name or f"step {number}": step.extract for number, step in enumerate(rule.steps, start=1)}
+    if rule.validation is not None:
+        names["probe"] = rule.validation.content.extract
+    if rule.verification.content is not None:
+        names["verify"] = rule.verification.content.extract
+    if rule.recognition is not None:
+        names["recognise"] = {}
+    for number, recorded in enumerate(rule.recorded):
+        if recorded.step not in names:
+            steps = ", ".join(sorted(names)) or "none"
+            checks.say(("recorded", number, "step"), f"there is no step {recorded.step!r} here; there are: {steps}")
+        else:
+            checks.names(("recorded", number, "takes"), recorded.takes, names[recorded.step])
+
+
+def check_provider(provider: Provider) -> list[Mistake]:
+    """Find every mistake of what the rules of one provider share."""
+    checks = _Checks(frozenset(provider.hosts))
+    checks.bases(("hosts",), provider.hosts)
+    identity = provider.identity
+    if identity is None:
+        return checks.mistakes
+    fields = [*identity.needs, *identity.optional]
+    checks.names(("identity", "secrets"), identity.secrets, fields)
+    known = frozenset(name.upper() for name in fields)
+    if identity.sign_in is not None:
+        place: Place = ("identity", "sign_in")
+        checks.request((*place, "request"), identity.sign_in.request, known)
+        checks.extractions((*place, "extract"), identity.sign_in.extract, known)
+        checks.names(place, ["SESSION"], identity.sign_in.extract)
+        known |= frozenset(identity.sign_in.extract)
+    for name, source in identity.sign.items():
+        checks.template(("identity", "sign", name), source, known)
+    if identity.sign_out is not None:
+        checks.request(("identity", "sign_out"), identity.sign_out, known)
+    if identity.whoami is not None:
+        checks.request(("identity", "whoami", "request"), identity.whoami.request, known)
+        checks.extractions(("identity", "whoami", "extract"), identity.whoami.extract, known)
+        known |= frozenset(identity.whoami.extract)
+    checks.names(("identity", "own"), _names_of(identity.own), known)
+    return checks.mistakes
+
+
+def _names_of(subject: Subject) -> list[str | None]:
+    return [subject.id, subject.subject, subject.tenant]
+
+
+def is_loopback(url: str) -> bool:
+    """Whether a URL goes to this machine."""
+    host = urlsplit(url).hostname or ""
+    if re.fullmatch(r"localhost|.+\.localhost", host):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _repeated(names: Iterable[str]) -> list[str]:
+    seen: set[str] = set()
+    return [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]

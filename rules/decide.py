@@ -1,0 +1,334 @@
+"""(plan, what happened so far, now) → the next thing to do; doing it is `worker.engine`'s.
+
+The whole policy of a job is here: what is asked first, what a lost answer means, how long something is tried, what
+counts as proof, and when a person is needed. It keeps no state: the records come from the ledger, so a worker that
+takes a job over decides exactly as the one before it would have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rules.lifecycle import Intent, Outcome, Reason, Verdict
+from rules.plan import Plan, Planned, Purpose
+
+SECOND = 1_000_000
+"""Times are microseconds, as in the ledger."""
+FIRST_DELAY = 1.0
+LONGEST_DELAY = 3600.0
+AGAIN = frozenset({Outcome.RETRY, Outcome.NOT_SENT})
+"""Outcomes after which the provider has certainly done nothing, so that sending again is sound."""
+PROBE_TRIES = 3
+"""How often a job of the intent `probe` asks before it ends as inconclusive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One step that was taken in this drive of the job; `at` is when it ended, in microseconds."""
+
+    name: str
+    purpose: Purpose
+    outcome: Outcome
+    at: int
+    retry_after: float | None = None
+    says: str = ""
+    taken: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known beside the records of this drive.
+
+    `given`: names known from the start · `known`: this account once knew the credential (an earlier alive answer or
+    ending in our own ledger) · `acted`: an earlier drive sent a mutating request · `picked`: a person chose the
+    candidate · `trusted`: the settings lift promise 1 for this rule · `probe`: probing is allowed · `refused`: a guard
+    of promise 8 speaks against acting · `retry_for`: how long something is tried, in seconds · `chance`: a random
+    number in [0, 1).
+    """
+
+    given: frozenset[str]
+    retry_for: float
+    chance: float
+    refused: tuple[Reason, str] | None = None
+    known: bool = False
+    acted: bool = False
+    picked: bool = False
+    trusted: bool = False
+    probe: bool = True
+    expires_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Do:
+    """Take this step now."""
+
+    step: Planned
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing to do before `until`, in microseconds."""
+
+    until: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Park:
+    """A person is needed."""
+
+    reason: Reason
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The job is done."""
+
+    verdict: Verdict
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """The credential's own expiry has passed while it could not be acted on."""
+
+    says: str
+
+
+Decision = Do | Wait | Park | Finish | Expire
+
+
+def decide(plan: Plan, records: Sequence[Record], facts: Facts, now: int) -> Decision:
+    """Say what comes next. `records` are those of this drive, oldest first; `now` is in microseconds."""
+    case = _Case(plan, records, facts, now)
+    return case.probe_only() if plan.intent is Intent.PROBE else case.revoke()
+
+
+class _Case:
+    """One look at one job; every method either decides or returns None, which means: go on."""
+
+    def __init__(self, plan: Plan, records: Sequence[Record], facts: Facts, now: int) -> None:
+        self.plan, self.records, self.facts, self.now = plan, records, facts, now
+        self.names = facts.given | {name for record in records for name in record.taken}
+
+    # ── the two plans ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def probe_only(self) -> Decision:
+        """Ask, and say what came."""
+        step = self.plan.steps[0]
+        tries = self._of(step)
+        if not tries:
+            return Do(step)
+        last = tries[-1]
+        match last.outcome:
+            case Outcome.ALIVE:
+                return Finish(Verdict.ALIVE, last.says)
+            case Outcome.DEAD:
+                return Finish(Verdict.DEAD, last.says)
+            case _ if len(tries) < PROBE_TRIES:
+                return self._again(step, tries)
+            case _:
+                return Finish(Verdict.INCONCLUSIVE, last.says)
+
+    def revoke(self) -> Decision:
+        """Probe, look up, act, prove: the first of them that is not settled decides."""
+        if self.facts.refused is not None and not self._acts():
+            return Park(*self.facts.refused)
+        if self.facts.expires_at is not None and self.facts.expires_at <= self.now and not self._acts():
+            return Expire("the credential's own expiry has passed")
+        for step in self._running():
+            settled = self._settle(step)
+            if settled is not None:
+                return settled
+        return self._prove()
+
+    def _running(self) -> Iterator[Planned]:
+        for step in self.plan.steps:
+            if step.purpose in {Purpose.BEFORE, Purpose.READ, Purpose.ACT} and step.runs(self.names):
+                yield step
+
+    def _settle(self, step: Planned) -> Decision | None:
+        if step.purpose is Purpose.BEFORE:
+            return self._look_first(step)
+        if step.purpose is Purpose.READ:
+            return self._look_up(step)
+        return self._act(step)
+
+    # ── before ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _look_first(self, step: Planned) -> Decision | None:
+        if not self.facts.probe:
+            return None
+        tries = self._of(step)
+        if not tries:
+            return Do(step)
+        last = tries[-1]
+        match last.outcome:
+            case Outcome.ALIVE:
+                return None
+            case Outcome.DEAD:
+                return self._found_dead(last)
+            case _:
+                return self._again(step, tries)
+
+    def _found_dead(self, probe: Record) -> Decision:
+        """Dead at the first probe is an ending only with evidence: the wrong region says 401 too."""
+        if self.facts.acted:
+            return Finish(Verdict.REVOKED, "dead, after a request of ours that was sent earlier in this job")
+        if self.facts.known:
+            return Finish(Verdict.ALREADY_REVOKED, "dead; our own ledger knew it before")
+        step = next((s for s in self.plan.steps if s.purpose is Purpose.RECOGNISE and s.runs(self.names)), None)
+        if step is None:
+            return Park(Reason.NOT_RECOGNISED, f"{probe.says}; nothing here shows that this account ever knew it")
+        tries = self._of(step)
+        if not tries:
+            return Do(step)
+        last = tries[-1]
+        if last.outcome is Outcome.KNOWN:
+            return Finish(Verdict.ALREADY_REVOKED, f"dead; {last.says}")
+        if last.outcome in AGAIN | {Outcome.LOST}:
+            return self._again(step, tries)
+        return Park(Reason.NOT_RECOGNISED, f"{probe.says}; {last.says}")
+
+    # ── look up ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _look_up(self, step: Planned) -> Decision | None:
+        tries = self._of(step)
+        if not tries:
+            return Do(step)
+        last = tries[-1]
+        match last.outcome:
+            case Outcome.OK:
+                return None
+            case Outcome.NO_ROW | Outcome.AMBIGUOUS:
+                return Park(Reason.NEEDS_SELECTION, last.says)
+            case Outcome.ALREADY_GONE:
+                return Park(Reason.NOT_RECOGNISED, last.says)
+            case Outcome.RETRY | Outcome.NOT_SENT | Outcome.LOST:
+                return self._again(step, tries)
+            case _:
+                return self._refused(last)
+
+    # ── act ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _act(self, step: Planned) -> Decision | None:
+        tries = self._of(step)
+        if not tries:
+            return self._first_act(step)
+        last = tries[-1]
+        match last.outcome:
+            case Outcome.OK | Outcome.ALREADY_GONE:
+                return None
+            case Outcome.LOST:
+                return self._ask(step, tries)
+            case Outcome.RETRY | Outcome.NOT_SENT:
+                return self._again(step, tries)
+            case _:
+                return self._refused(last)
+
+    def _first_act(self, step: Planned) -> Decision:
+        if step.tied or self.facts.trusted or self.facts.picked:
+            return Do(step)
+        return Park(
+            Reason.NEEDS_SELECTION,
+            f"the rule would act on what it finds first: nothing ties the step {step.name!r} to this credential",
+        )
+
+    def _ask(self, step: Planned, tries: Sequence[Record]) -> Decision | None:
+        """An answer was lost: ask the provider what happened before deciding anything."""
+        ask = self._look_step(Purpose.ASK) if self.facts.probe else None
+        if ask is None:
+            if step.repeatable:
+                return self._again(step, tries)
+            return Park(Reason.OUTCOME_UNKNOWN, f"the answer to {step.name!r} was lost, and nothing can be asked")
+        answers = [record for record in self._of(ask) if record.at >= tries[-1].at]
+        if not answers:
+            return Do(ask)
+        match answers[-1].outcome:
+            case Outcome.DEAD:
+                return None
+            case Outcome.ALIVE if step.repeatable:
+                return self._again(step, tries)
+            case Outcome.ALIVE:
+                return Park(
+                    Reason.OUTCOME_UNKNOWN,
+                    f"the answer to {step.name!r} was lost, it still works, and the step must not be repeated blindly",
+                )
+            case _:
+                return self._again(ask, answers)
+
+    # ── prove ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _prove(self) -> Decision:
+        acts = self._acts()
+        if not acts:
+            return Park(Reason.NEEDS_SELECTION, "nothing that was found is enough to act on")
+        look = self._look_step(Purpose.AFTER)
+        if look is None or not self.facts.probe:
+            return Finish(Verdict.ACKNOWLEDGED, f"{acts[-1].says}; nothing can tell whether it is dead{self._lapse()}")
+        looks = [record for record in self._of(look) if record.at >= acts[-1].at]
+        if not looks:
+            return Do(look)
+        match looks[-1].outcome:
+            case Outcome.DEAD:
+                return self._dead_enough(look, looks)
+            case Outcome.ALIVE:
+                return self._still_alive(look, looks, acts[-1])
+            case _:
+                return self._again(look, looks)
+
+    def _dead_enough(self, look: Planned, looks: Sequence[Record]) -> Decision:
+        dead = 0
+        for record in reversed(looks):
+            if record.outcome is not Outcome.DEAD:
+                break
+            dead += 1
+        if dead >= self.plan.samples:
+            return Finish(Verdict.REVOKED, looks[-1].says)
+        return self._when(look, looks[-1].at + int(self.plan.spacing * SECOND), "another look, for proof")
+
+    def _still_alive(self, look: Planned, looks: Sequence[Record], act: Record) -> Decision:
+        if self.now < act.at + int(self.plan.window * SECOND):
+            return self._when(look, looks[-1].at + int(self.plan.spacing * SECOND), "the provider may be settling")
+        reason = Reason.WRONG_ONE if self.facts.picked else Reason.STILL_ALIVE
+        return Park(reason, f"{act.name!r} was answered with yes, and the credential still works: {looks[-1].says}")
+
+    # ── pieces ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _of(self, step: Planned) -> list[Record]:
+        return [r for r in self.records if r.purpose is step.purpose and r.name == step.name]
+
+    def _acts(self) -> list[Record]:
+        return [r for r in self.records if r.purpose is Purpose.ACT]
+
+    def _lapse(self) -> str:
+        acted = {record.name for record in self._acts()}
+        lapses = [s.lapses for s in self.plan.steps if s.name in acted and s.lapses is not None]
+        return f"; the provider forgets it after {min(lapses) / 3600:g} hours" if lapses else ""
+
+    def _look_step(self, purpose: Purpose) -> Planned | None:
+        return next((s for s in self.plan.steps if s.purpose is purpose and s.runs(self.names)), None)
+
+    def _refused(self, last: Record) -> Decision:
+        return Park(Reason.DENIED if last.outcome is Outcome.DENIED else Reason.PROVIDER_BROKEN, last.says)
+
+    def _again(self, step: Planned, tries: Sequence[Record]) -> Decision:
+        """Try again later: no sooner than the provider asked for, slower each time, for as long as the settings say."""
+        last = tries[-1]
+        if self.now - tries[0].at > self.facts.retry_for * SECOND:
+            return Park(Reason.BUDGET_SPENT, last.says)
+        if last.outcome is Outcome.LOST and step.purpose is not Purpose.ACT and len(tries) == 1:
+            return Do(step)
+        delay = max(backoff(len(tries), self.facts.chance), last.retry_after or 0.0)
+        return self._when(step, last.at + int(delay * SECOND), last.says)
+
+    def _when(self, step: Planned, due: int, why: str) -> Decision:
+        return Do(step) if due <= self.now else Wait(due, why)
+
+
+def backoff(tries: int, chance: float) -> float:
+    """Seconds before the next try: doubling from one second to an hour, of which half is left to chance."""
+    longest = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(tries - 1, 20))
+    return longest * (0.5 + 0.5 * chance)

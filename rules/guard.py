@@ -1,0 +1,56 @@
+"""Promise 8, decided: what must not be acted on, although it was found; asking who we are is `worker.connections`'."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rules.lifecycle import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """A credential, or ourselves, as the provider names it; what is not known is None."""
+
+    id: str | None = None
+    subject: str | None = None
+    tenant: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Guards:
+    """What a connection's settings protect (globs) and own, and who its own identity is."""
+
+    subjects: Sequence[str] = ()
+    names: Sequence[str] = ()
+    ids: Sequence[str] = ()
+    owns: Mapping[str, str] | None = None
+    own: Who = Who()
+
+
+def refuse(found: Who, guards: Guards, *, finding: bool = False) -> tuple[Reason, str] | None:
+    """Say why `found` must not be acted on, or None. A `finding` came from a scanner and must be shown to be ours."""
+    if found.id is not None and found.id == guards.own.id:
+        return Reason.PROTECTED, "it is the credential that revoq itself signs in with"
+    for what, value, globs in (
+        ("subject", found.subject, guards.subjects),
+        ("subject", found.subject, guards.names),
+        ("id", found.id, guards.ids),
+    ):
+        glob = next((glob for glob in globs if value is not None and fnmatch.fnmatchcase(value, glob)), None)
+        if glob is not None:
+            return Reason.PROTECTED, f"its {what} {value!r} is protected by {glob!r} in the settings"
+    return _foreign(found, guards.owns or {}, finding=finding)
+
+
+def _foreign(found: Who, owns: Mapping[str, str], *, finding: bool) -> tuple[Reason, str] | None:
+    for what, expected in owns.items():
+        value = getattr(found, what, None)
+        if value is not None and value != expected:
+            return Reason.NOT_OURS, f"its {what} is {value!r}; the connection owns {expected!r}"
+        if value is None and finding:
+            return Reason.NOT_OURS, f"nothing tells its {what}, and a finding is acted on only where it is ours"
+    if finding and not owns:
+        return Reason.NOT_OURS, "the connection does not say what it owns, so a finding cannot be shown to be ours"
+    return None

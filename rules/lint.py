@@ -1,0 +1,142 @@
+"""What is unwise in a rule that can be used: warnings, each with its file and line; mistakes are `checks`'."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from rules.checks import is_loopback
+from rules.errors import RevoqError, RuleError
+from rules.extract import compile_pattern
+from rules.loader import LoadedRule, builtin, hosts_of
+from rules.pattern import find_secret
+from rules.schema import JsonPath, ReportResponse, Request, Rule, Step
+from rules.template import compile_template, split_origin
+
+POSITION = re.compile(r"\[\s*-?\d+\s*\]|\[\s*-?\d*\s*:")
+"""An index or a slice of a list: whatever stands there, it stands there by chance."""
+
+
+def lint(loaded: LoadedRule) -> list[RuleError]:
+    """Give every warning about a rule."""
+    says = [
+        *_lint_proof(loaded.rule),
+        *_lint_examples(loaded),
+        *_lint_steps(loaded.rule),
+        *_lint_lists(loaded.rule),
+        *_lint_urls(loaded),
+    ]
+    return [RuleError(f"{loaded.rule.id}: {sentence}", loaded.file, loaded.line) for sentence in says]
+
+
+def _lint_proof(rule: Rule) -> Iterator[str]:
+    probe = rule.validation.content if rule.validation is not None else None
+    if rule.revocation is not None and probe is None and rule.verification.content is None:
+        yield "it revokes and has no probe: a 2xx proves nothing, so that every job ends as acknowledged at best"
+    if probe is not None and not any(not isinstance(matcher, ReportResponse) for matcher in _alive(probe.request)):
+        yield "its probe has no matcher, so that it never says alive; add a StatusMatch"
+    if probe is not None and not probe.dead and rule.revocation is not None:
+        yield "its probe has no `dead` matchers; say which answer tells that the credential is dead, and nothing else"
+    if rule.cannot == [] and rule.revocation is None:
+        yield "it has no revocation, and does not say so under `cannot`"
+
+
+def _alive(request: Request) -> list[object]:
+    return list(request.response_matcher)
+
+
+def _lint_examples(loaded: LoadedRule) -> Iterator[str]:
+    rule = loaded.rule
+    if not rule.examples:
+        yield "it has no examples: nothing shows that its pattern finds what it should"
+    if not rule.recorded and loaded.file.startswith(str(builtin())):
+        yield "it has no recorded answers: nothing shows how it reads the provider"
+    names = [name for name in compile_pattern(rule.pattern).groupindex if name != name.upper()]
+    if names:
+        yield f"the groups {', '.join(names)} are known in upper case in templates"
+    if any(_is_missed(rule, example) for example in rule.examples):
+        yield "an example is found only with what stands around it; a secret that is handed in stands alone"
+
+
+def _is_missed(rule: Rule, example: str) -> bool:
+    """Whether the secret of an example would not be found by itself."""
+    found = find_secret(rule, example)
+    try:
+        return found is not None and found["TOKEN"] != example and find_secret(rule, found["TOKEN"]) is None
+    except RevoqError:
+        return True
+
+
+def _lint_steps(rule: Rule) -> Iterator[str]:
+    sure = _sure_names(rule)
+    for number, step in enumerate(rule.steps, start=1):
+        name = step.name or f"step {number}"
+        deciding = [matcher for matcher in step.request.response_matcher if not isinstance(matcher, ReportResponse)]
+        if step.mutates and not deciding and not step.outcomes:
+            yield f"the step {name} changes something and has no matcher: any 2xx counts as done"
+        unsure = sorted(_required(step.request) & _unsure_names(rule) - sure - set(step.given))
+        if unsure:
+            yield f"the step {name} needs {', '.join(unsure)}, which may be missing then: add it to `given`"
+
+
+def _required(request: Request) -> frozenset[str]:
+    return frozenset(name for source in _templates(request) for name in compile_template(source).required)
+
+
+def _templates(request: Request) -> list[str]:
+    return [request.url, request.body or "", *request.headers.values(), *(request.form or {}).values()]
+
+
+def _unsure_names(rule: Rule) -> set[str]:
+    """Names that need not be known: variables that nobody has to give, and values that may be missing."""
+    unsure = {name for name, variable in rule.variables.items() if not variable.required}
+    return unsure | {name for step in rule.steps for name, taken in step.extract.items() if taken.optional}
+
+
+def _sure_names(rule: Rule) -> set[str]:
+    """Names that the pattern tells where a secret has to be given."""
+    if rule.secret == "optional":  # noqa: S105 - the schema's word for "the rule works without one"
+        return set()
+    return {"TOKEN", *(name.upper() for name in compile_pattern(rule.pattern).groupindex)}
+
+
+def _lint_lists(rule: Rule) -> Iterator[str]:
+    for number, step in enumerate(rule.steps, start=1):
+        later = rule.steps[number:]
+        for name, extraction in step.extract.items():
+            feeds = [other for other in later if other.mutates and _uses(other, name)]
+            if isinstance(extraction, JsonPath) and POSITION.search(extraction.path) and feeds:
+                yield f"{name} is one of a list by its position ({extraction.path}), and a step that changes uses it"
+        page = step.select.page if step.select is not None else None
+        if page is not None and page.kind in {"offset", "page"} and page.total is None:
+            yield f"the list of step {step.name or number} is read until a page is empty; name its `total` if it has one"
+        if step.select is not None and not step.select.where:
+            yield f"the list of step {step.name or number} has no condition: any single row would do"
+
+
+def _uses(step: Step, name: str) -> bool:
+    return any(name in compile_template(source).names for source in _templates(step.request))
+
+
+def _lint_urls(loaded: LoadedRule) -> Iterator[str]:
+    rule = loaded.rule
+    secrets = {"TOKEN"} | {name for name, variable in rule.variables.items() if variable.secret}
+    secrets |= {name for step in rule.steps for name, taken in step.extract.items() if taken.secret}
+    for where, request in _requests(rule):
+        inside = sorted(compile_template(request.url).names & secrets)
+        if inside:
+            yield f"{where} puts {', '.join(inside)} into the URL, where proxies and servers log it"
+        literal = split_origin(request.url, hosts_of(loaded)).literal or ""
+        if literal.startswith("http://") and not is_loopback(literal):
+            yield f"{where} goes over http, where everybody on the way can read it"
+
+
+def _requests(rule: Rule) -> Iterator[tuple[str, Request]]:
+    if rule.validation is not None:
+        yield "the probe", rule.validation.content.request
+    if rule.verification.content is not None:
+        yield "the verification", rule.verification.content.request
+    if rule.recognition is not None:
+        yield "the recognition", rule.recognition.request
+    for number, step in enumerate(rule.steps, start=1):
+        yield f"the step {step.name or number}", step.request

@@ -1,0 +1,281 @@
+"""(rule, intent, what was handed in) → the ordered steps, frozen, with a hash; carrying them out is `worker.engine`'s.
+
+A plan also knows which requests are *tied* to the credential: names come from the token itself, from what identifies
+it, from the provider's own "who am I", or from one row that a condition ties to it. What is not tied is never acted on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from rules.errors import BadInput
+from rules.lifecycle import Intent
+from rules.loader import LoadedRule, hosts_of
+from rules.pattern import compile_pattern
+from rules.schema import Extraction, JsonPath, ProbeContent, Regex, Request, Step
+from rules.template import compile_template
+
+ACTOR = "ACTOR"
+"""The name that is known when a connection with an identity signs calls; for `given` and `unless`."""
+TOKEN = "TOKEN"  # noqa: S105 - the name of a template variable
+INDEFINITE = re.compile(r"\[\s*-?\d|\*|\.\.|\?|\[[^\]'\"]*:")
+"""What makes a JSONPath pick among several: an index, a wildcard, a descent, a filter, a slice."""
+
+
+class Purpose(StrEnum):
+    """What a step is for; the same request may serve several."""
+
+    BEFORE = "before"  # a probe before anything else
+    RECOGNISE = "recognise"  # did this account ever know it? asked where the first probe says dead
+    READ = "read"  # a lookup
+    ACT = "act"  # the request that ends the credential
+    ASK = "ask"  # a probe after a lost answer: what happened?
+    AFTER = "after"  # a probe as proof
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One step of a plan. `tied` says whether an `act` step acts on this very credential; `uses` are its names."""
+
+    name: str
+    purpose: Purpose
+    given: tuple[str, ...] = ()
+    unless: tuple[str, ...] = ()
+    uses: tuple[str, ...] = ()
+    repeatable: bool = True
+    tied: bool = True
+    lapses: float | None = None
+
+    def runs(self, known: Collection[str]) -> bool:
+        """Whether its conditions hold for the names that are known now."""
+        return all(name in known for name in self.given) and not any(name in known for name in self.unless)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The frozen steps of one job. `tied` are the names that single the credential out."""
+
+    rule: str
+    rule_digest: str
+    intent: Intent
+    steps: tuple[Planned, ...]
+    tied: tuple[str, ...]
+    samples: int
+    spacing: float
+    window: float
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the plan's canonical JSON: two plans with one hash do the same."""
+        return hashlib.sha256(json.dumps(self.as_json(), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    def as_json(self) -> dict[str, Any]:
+        """The form in which the ledger keeps it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Plan:
+        """Read what `as_json` wrote."""
+        steps = tuple(
+            Planned(
+                name=step["name"],
+                purpose=Purpose(step["purpose"]),
+                given=tuple(step["given"]),
+                unless=tuple(step["unless"]),
+                uses=tuple(step["uses"]),
+                repeatable=step["repeatable"],
+                tied=step["tied"],
+                lapses=step["lapses"],
+            )
+            for step in stored["steps"]
+        )
+        return cls(
+            rule=stored["rule"],
+            rule_digest=stored["rule_digest"],
+            intent=Intent(stored["intent"]),
+            steps=steps,
+            tied=tuple(stored["tied"]),
+            samples=stored["samples"],
+            spacing=stored["spacing"],
+            window=stored["window"],
+        )
+
+
+def plan(loaded: LoadedRule, intent: Intent, given: Collection[str]) -> Plan:
+    """Order the steps of one job; `given` are the names that were handed in, `ACTOR` and `TOKEN` among them.
+
+    Raises BadInput with a sentence for everything that is missing: a secret, a variable, a connection, a revocation.
+    """
+    rule = loaded.rule
+    if intent not in {Intent.REVOKE, Intent.PROBE}:
+        raise BadInput(f"{rule.id} has no plan for the intent {intent}; it can be revoked and probed")
+    if intent is Intent.REVOKE and rule.revocation is None:
+        raise BadInput(f"{rule.id} says how to find this credential, not how to revoke it: it has no revocation")
+    if intent is Intent.PROBE and rule.validation is None:
+        raise BadInput(f"{rule.id} has no probe: nothing can tell whether the credential works")
+    planner = _Planner(loaded, frozenset(given))
+    steps = planner.revoke() if intent is Intent.REVOKE else planner.probe()
+    return Plan(
+        rule=rule.id,
+        rule_digest=loaded.digest,
+        intent=intent,
+        steps=tuple(steps),
+        tied=tuple(sorted(planner.tied)),
+        samples=rule.verification.samples,
+        spacing=rule.verification.spacing,
+        window=rule.verification.window,
+    )
+
+
+def names_of_request(request: Request) -> frozenset[str]:
+    """Every name that the request's templates use."""
+    texts = [request.url, request.body or "", *request.headers.values(), *(request.form or {}).values()]
+    if request.digest is not None:
+        texts += [request.digest.username, request.digest.password]
+    return _names(texts)
+
+
+def groups_of(pattern: str) -> frozenset[str]:
+    """The named groups of a rule's pattern: what the token itself tells."""
+    return frozenset(compile_pattern(pattern).groupindex)
+
+
+class _Planner:
+    """Walks a rule's steps once, keeping what may be known by then and what is tied to the credential."""
+
+    def __init__(self, loaded: LoadedRule, given: frozenset[str]) -> None:
+        self.rule = loaded.rule
+        self.hosts = frozenset(hosts_of(loaded))
+        own = groups_of(self.rule.pattern) | {TOKEN} if TOKEN in given else frozenset[str]()
+        dependencies = {depends.variable for depends in self.rule.depends_on_rule}
+        naming = {name for name, variable in self.rule.variables.items() if variable.identifies}
+        self.certain = given | own | self.hosts
+        self.possible = set(self.certain)
+        self.tied = set(own) | ((dependencies | naming) & given)
+        self.extracted: set[str] = set()
+
+    def probe(self) -> list[Planned]:
+        """The plan of a job that only looks."""
+        content = self._probe_content()
+        if content is None:
+            raise BadInput(f"{self.rule.id} has no probe")
+        self._demand(content.request, "the probe")
+        return [Planned("probe", Purpose.BEFORE, uses=tuple(sorted(names_of_request(content.request))))]
+
+    def revoke(self) -> list[Planned]:
+        """Probe, look up, act, prove."""
+        steps: list[Planned] = []
+        before = self._before(steps)
+        for number, step in enumerate(self.rule.steps, start=1):
+            if not self._may_run(step):
+                continue
+            name = step.name or f"step {number}"
+            self._demand(step.request, f"the step {name!r}")
+            steps.append(self._planned(step, name))
+            self._learn(step)
+            before = before or self._before(steps)
+        if not any(step.purpose is Purpose.ACT for step in steps):
+            raise BadInput(f"{self._missing_alternatives()} before {self.rule.id} can revoke anything")
+        return steps + self._after()
+
+    def _before(self, steps: list[Planned]) -> bool:
+        """Put the first probe, and what recognises a dead credential, at the first place where they can be asked."""
+        content = self._probe_content()
+        if content is None or not names_of_request(content.request) <= self.possible:
+            return False
+        if any(step.purpose is Purpose.ACT for step in steps):
+            return False
+        steps.append(self._look("probe", Purpose.BEFORE, content.request))
+        recognition = self.rule.recognition
+        if recognition is not None and self._can_ask(recognition.request):
+            steps.append(self._look("recognise", Purpose.RECOGNISE, recognition.request))
+        return True
+
+    def _after(self) -> list[Planned]:
+        """Prove by the rule's own verification, or, where that cannot be asked, by the probe."""
+        for name, content in (("verify", self.rule.verification.content), ("probe", self._probe_content())):
+            if content is not None and self._can_ask(content.request):
+                return [self._look(name, purpose, content.request) for purpose in (Purpose.ASK, Purpose.AFTER)]
+        return []
+
+    def _look(self, name: str, purpose: Purpose, request: Request) -> Planned:
+        uses = names_of_request(request)
+        return Planned(name, purpose, given=tuple(sorted(uses - self.certain)), uses=tuple(sorted(uses)))
+
+    def _planned(self, step: Step, name: str) -> Planned:
+        uses = names_of_request(step.request) | {
+            used for extraction in step.extract.values() for used in _names_of_extraction(extraction)
+        }
+        if step.select is not None:
+            uses |= _names(value for condition in step.select.where for value in condition.values)
+        return Planned(
+            name=name,
+            purpose=Purpose.ACT if step.mutates else Purpose.READ,
+            given=tuple(name for name in step.given if name not in self.certain),
+            unless=tuple(step.unless),
+            uses=tuple(sorted(uses)),
+            repeatable=step.may_repeat,
+            tied=not step.mutates or self._is_tied(step.request),
+            lapses=step.lapses,
+        )
+
+    def _is_tied(self, request: Request) -> bool:
+        """Whether everything that an answer gave it is tied, and something at all ties it to the credential."""
+        uses = names_of_request(request)
+        return (uses & self.extracted) <= self.tied and bool(uses & self.tied)
+
+    def _learn(self, step: Step) -> None:
+        """Note what the step may take out of its answer, and whether that is tied to the credential."""
+        for name, extraction in step.extract.items():
+            self.possible.add(name)
+            self.extracted.add(name)
+            if self._ties(step, extraction):
+                self.tied.add(name)
+
+    def _ties(self, step: Step, extraction: Extraction) -> bool:
+        if step.select is not None:
+            return bool(_names(v for condition in step.select.where for v in condition.values) & self.tied)
+        if isinstance(extraction, Regex):
+            return bool(_names([extraction.pattern]) & self.tied)
+        if isinstance(extraction, JsonPath) and INDEFINITE.search(extraction.path):
+            return False
+        return bool(names_of_request(step.request) & self.tied)
+
+    def _may_run(self, step: Step) -> bool:
+        return set(step.given) <= self.possible and not set(step.unless) & self.certain
+
+    def _can_ask(self, request: Request) -> bool:
+        return names_of_request(request) <= self.possible and (not request.actor or ACTOR in self.certain)
+
+    def _demand(self, request: Request, where: str) -> None:
+        if request.actor and ACTOR not in self.certain:
+            raise BadInput(f"{where} of {self.rule.id} is signed by a connection: say which one with --connection")
+        missing = sorted(names_of_request(request) - self.possible)
+        if TOKEN in missing:
+            raise BadInput(f"{where} of {self.rule.id} needs the credential itself: give it on standard input")
+        if missing:
+            flags = " ".join(f"--var {name}=…" for name in missing)
+            raise BadInput(f"{where} of {self.rule.id} needs {' and '.join(missing)}: give {flags}")
+
+    def _missing_alternatives(self) -> str:
+        wanted = [
+            " and ".join(n for n in step.given if n not in self.possible) for step in self.rule.steps if step.given
+        ]
+        return "the secret, or " + " or ".join(dict.fromkeys(w for w in wanted if w)) + " is needed"
+
+    def _probe_content(self) -> ProbeContent | None:
+        return self.rule.validation.content if self.rule.validation is not None else None
+
+
+def _names_of_extraction(extraction: Extraction) -> frozenset[str]:
+    return _names([extraction.pattern]) if isinstance(extraction, Regex) else frozenset()
+
+
+def _names(texts: Iterable[str]) -> frozenset[str]:
+    return frozenset(name for text in texts for name in compile_template(text).names)

@@ -1,0 +1,1 @@
+"""The house that starts: whatever puts work into the queue, on request, on time, or because a job was lost."""

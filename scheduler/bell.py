@@ -1,0 +1,33 @@
+"""Ringing: one message with a job id, sent after the row was committed; a bell that is lost is rung again by the sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kombu.exceptions import OperationalError
+
+from worker.app import app
+from worker.ledger.rows import Ring
+
+
+class BrokerDown(Exception):  # noqa: N818 - what it is
+    """The broker could not be reached; the ledger has the jobs, and the sweep rings when it is back."""
+
+
+def ring(bells: Iterable[Ring]) -> None:
+    """Send the messages, over one connection. What Flower shows as arguments is rule and intent, never an input."""
+    try:
+        with app.producer_pool.acquire(block=True, timeout=5) as producer:
+            for bell in bells:
+                app.send_task(
+                    bell.intent.value,
+                    args=(bell.job_id,),
+                    task_id=f"{bell.job_id}.{bell.number}",
+                    queue=bell.queue,
+                    argsrepr=f"({bell.rule} {bell.intent.value})",
+                    kwargsrepr="{}",
+                    producer=producer,
+                    retry=False,
+                )
+    except (OperationalError, OSError) as error:
+        raise BrokerDown(f"the broker does not answer ({type(error).__name__})") from None

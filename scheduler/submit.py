@@ -1,0 +1,189 @@
+"""The one corridor by which a job begins: match, seal, open, commit, ring; the door for other Python producers.
+
+    from scheduler.submit import Order, submit
+    receipt = submit(runtime(), Order(rule="sendgrid.api_key", secret=Secret(text), requester="scanner", cause="leaked"))
+
+It returns as soon as the row is committed. One job is open for each credential, connection and intent: a second
+submission joins it. Everything that is wrong with an order is said before anything is written.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from rules.errors import BadInput
+from rules.pattern import TIME_LIMIT, compile_pattern, match_secret
+from rules.lifecycle import Intent
+from rules.loader import LoadedRule, hosts_of
+from rules.plan import ACTOR, TOKEN, Plan, plan
+from rules.schema import Rule, Variable
+from rules.secret import Secret
+from scheduler.bell import BrokerDown, ring
+from worker.app import URGENT
+from worker.connections import NOBODY, Account
+from worker.envelopes import TOKEN_KIND, VARIABLE, owner_of, seal_row
+from worker.ledger import moves
+from worker.ledger.rows import NewJob, SealedSecret
+from worker.runtime import Runtime
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What a producer asks for. `variables` are those of the rule; `probe=False` never tries the credential.
+
+    A `finding` came from a scanner: it is acted on only where it is shown to be ours.
+    """
+
+    rule: str
+    requester: str
+    intent: Intent = Intent.REVOKE
+    secret: Secret | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
+    connection: str = NOBODY
+    cause: str | None = None
+    ticket: str | None = None
+    owner: str | None = None
+    probe: bool = True
+    finding: bool = False
+    queue: str = URGENT
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The job that stands for the order: a new one, or the open one that it `joined`.
+
+    `rung` is False where the broker did not answer; the job is safe in the ledger and is rung later.
+    """
+
+    job_id: str
+    joined: bool
+    rung: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """An order that was found to be sound, with the rule, the account and the plan that it means."""
+
+    order: Order
+    loaded: LoadedRule
+    account: Account
+    plan: Plan
+
+
+def submit(runtime: Runtime, order: Order) -> Receipt:
+    """Check, seal, commit, ring. Raises BadInput and its like with nothing written."""
+    checked = check(runtime, order)
+    submitted = moves.submit(runtime.database, _new_job(runtime, checked))
+    log.info("submitted", job=submitted.job_id, rule=checked.loaded.rule.id, joined=submitted.joined)
+    if submitted.joined:
+        return Receipt(submitted.job_id, joined=True, rung=True)
+    return Receipt(submitted.job_id, joined=False, rung=ring_jobs(runtime, [submitted.job_id]))
+
+
+def ring_jobs(runtime: Runtime, job_ids: list[str]) -> bool:
+    """Ring committed jobs as well as can be; the sweep does it again where the broker is down."""
+    try:
+        ring(moves.ring(runtime.database, job_ids))
+    except BrokerDown as error:
+        log.warning("not_rung", jobs=len(job_ids), why=str(error))
+        return False
+    return True
+
+
+def check(runtime: Runtime, order: Order) -> Checked:
+    """Find everything that is wrong with an order, in sentences, before anything is written."""
+    loaded = runtime.catalogue.get(order.rule)
+    rule = loaded.rule
+    if order.secret is not None:
+        if not order.secret:
+            raise BadInput("the secret is empty: nothing came on standard input")
+        match_secret(rule, order.secret.reveal())
+    _check_variables(loaded, order.variables)
+    account = runtime.connections.account(order.connection, loaded)
+    account.bases(loaded, order.variables)
+    if account.signs:
+        account.check()
+    given = set(order.variables)
+    given |= {TOKEN} if order.secret is not None else set()
+    given |= {ACTOR} if account.signs else set()
+    return Checked(order, loaded, account, plan(loaded, order.intent, given))
+
+
+def _check_variables(loaded: LoadedRule, given: Mapping[str, str]) -> None:
+    rule = loaded.rule
+    known = variables_of(rule) | set(hosts_of(loaded))
+    mistakes = [f"there is no variable {name}" for name in sorted(set(given) - known)]
+    for name, variable in rule.variables.items():
+        if variable.required and name not in given:
+            mistakes.append(f"{name} is needed ({variable.about}): give --var {name}=…")
+        if name in given and not _fits(variable, given[name]):
+            mistakes.append(f"{name} ({variable.about}): expected {variable.pattern}, got something else")
+    if mistakes:
+        names = ", ".join(sorted(known)) or "none"
+        raise BadInput(f"{rule.id}: {'; '.join(mistakes)}. Its variables: {names}")
+
+
+def _fits(variable: Variable, value: str) -> bool:
+    if variable.pattern is None:
+        return True
+    return compile_pattern(variable.pattern).fullmatch(value, timeout=TIME_LIMIT) is not None
+
+
+def variables_of(rule: Rule) -> set[str]:
+    """The names that a requester may give."""
+    return set(rule.variables) | {depends.variable for depends in rule.depends_on_rule}
+
+
+def _new_job(runtime: Runtime, checked: Checked) -> NewJob:
+    order, rule = checked.order, checked.loaded.rule
+    fingerprint = runtime.safe.fingerprint(order.secret or _named(order.variables))
+    hidden = {name for name in order.variables if _is_secret(rule, name)}
+    options: dict[str, Any] = {"probe": order.probe, "finding": order.finding}
+    return NewJob(
+        fingerprint=fingerprint,
+        fingerprint_key=runtime.safe.fingerprint_key,
+        rule=rule.id,
+        connection=order.connection,
+        intent=order.intent,
+        rule_digest=checked.loaded.digest,
+        plan=checked.plan.as_json(),
+        plan_hash=checked.plan.hash,
+        inputs={name: value for name, value in order.variables.items() if name not in hidden},
+        options=options,
+        queue=order.queue,
+        requester=order.requester,
+        cause=order.cause,
+        ticket=order.ticket,
+        owner=order.owner,
+        secrets=_seal(runtime, order, owner_of(rule.id, order.connection, fingerprint), hidden),
+    )
+
+
+def _seal(runtime: Runtime, order: Order, owner: str, hidden: set[str]) -> list[SealedSecret]:
+    now = runtime.database.now()
+    found = [(TOKEN_KIND, order.secret)] if order.secret is not None else []
+    found += [(f"{VARIABLE}:{name}", Secret(order.variables[name])) for name in sorted(hidden)]
+    return [
+        seal_row(
+            runtime.safe, secret, owner=owner, kind=kind, now=now, shred_after=runtime.settings.shred_after
+        )
+        for kind, secret in found
+    ]
+
+
+def _named(variables: Mapping[str, str]) -> Secret:
+    """What stands for a credential that was named and not handed in: its names, in one fixed order."""
+    return Secret("named:" + json.dumps(dict(sorted(variables.items())), separators=(",", ":")))
+
+
+def _is_secret(rule: Rule, name: str) -> bool:
+    """A variable that another rule finds is a credential, or a part of one."""
+    dependent = any(depends.variable == name for depends in rule.depends_on_rule)
+    return dependent or (name in rule.variables and rule.variables[name].secret)

@@ -1,0 +1,45 @@
+"""Jobs that were lost, waits that are over, secrets that are past their date; rings and shreds, and carries nothing."""
+
+from __future__ import annotations
+
+import structlog
+
+from scheduler.bell import BrokerDown, ring
+from worker.ledger import audit, moves
+from worker.runtime import Runtime
+
+log = structlog.get_logger(__name__)
+
+AT_ONCE = 500
+"""Jobs that one sweep rings: more would flood the broker, and the next sweep comes in seconds."""
+SHREDDED_AT_ONCE = 1000
+SEALED_AT_ONCE = 5000
+
+
+def sweep(runtime: Runtime) -> int:
+    """Ring what is due and was not rung, or whose worker is gone. Says how many bells were rung."""
+    bells = moves.ring_due(runtime.database, AT_ONCE, runtime.settings.ring_after)
+    if not bells:
+        return 0
+    try:
+        ring(bells)
+    except BrokerDown as error:
+        # They count as rung, and are rung again after `ring_after`: slower, and never lost.
+        log.warning("not_rung", jobs=len(bells), why=str(error))
+        return 0
+    log.info("swept", rung=len(bells))
+    return len(bells)
+
+
+def shred(runtime: Runtime) -> int:
+    """Destroy the secrets whose date has passed."""
+    count = moves.shred(runtime.database, SHREDDED_AT_ONCE)
+    if count:
+        log.info("shredded", secrets=count)
+    return count
+
+
+def seal(runtime: Runtime) -> int:
+    """Fold audit rows that are not sealed yet into the one sequence."""
+    with runtime.database.begin() as connection:
+        return audit.fold(connection, SEALED_AT_ONCE, runtime.database.now())

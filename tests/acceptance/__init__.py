@@ -1,0 +1,1 @@
+"""revoq as its users meet it: real processes and real servers, in through the operator's door."""

@@ -1,0 +1,51 @@
+"""Fixtures of the acceptance suite: a whole revoq for one test, on the database that the test asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.system import System
+from tests.servers.broker import Broker
+from tests.servers.hub import Hub
+
+Build = Callable[..., System]
+
+
+@pytest.fixture
+def build_system(tmp_path: Path, redis_server: Broker) -> Iterator[Build]:
+    """Make a system; whatever it started ends with the test."""
+    built: list[System] = []
+
+    def build(database_url: str, **options: Any) -> System:
+        system = System.build(tmp_path, redis_server, database_url, **options)
+        built.append(system)
+        return system
+
+    yield build
+    for system in built:
+        system.stop()
+
+
+def hub_connection(hub: Hub) -> Mapping[str, Any]:
+    """The connection to a JupyterHub as a user would write it."""
+    return {"hub": {"provider": "jupyterhub", "base_url": hub.base_url, "identity": {"token": "env:HUB_TOKEN"}}}
+
+
+@pytest.fixture
+def hub_system(build_system: Build, jupyterhub: Hub, database_url: str) -> System:
+    """A system with a connection to the real JupyterHub, on SQLite and on PostgreSQL."""
+    return build_system(
+        database_url, connections=hub_connection(jupyterhub), secrets={"HUB_TOKEN": jupyterhub.admin_token}
+    )
+
+
+@pytest.fixture
+def sqlite_hub_system(build_system: Build, jupyterhub: Hub, sqlite_url: str) -> System:
+    """The same on SQLite alone, where a test is about the processes and not about the database."""
+    return build_system(
+        sqlite_url, connections=hub_connection(jupyterhub), secrets={"HUB_TOKEN": jupyterhub.admin_token}
+    )

@@ -1,0 +1,301 @@
+"""The policy of a job, tried without a ledger, a clock or a provider."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rules.decide import SECOND, Decision, Do, Expire, Facts, Finish, Park, Record, Wait, backoff, decide
+from rules.lifecycle import Intent, Outcome, Reason, Verdict
+from rules.plan import Plan, Planned, Purpose
+
+NOW = 1_000_000 * SECOND
+
+BEFORE = Planned("probe", Purpose.BEFORE)
+RECOGNISE = Planned("recognise", Purpose.RECOGNISE)
+FIND = Planned("find", Purpose.READ)
+DELETE = Planned("delete", Purpose.ACT, repeatable=True)
+ASK = Planned("probe", Purpose.ASK)
+AFTER = Planned("probe", Purpose.AFTER)
+
+PLAN = Plan(
+    rule="sandbox.key",
+    rule_digest="d",
+    intent=Intent.REVOKE,
+    steps=(BEFORE, RECOGNISE, FIND, DELETE, ASK, AFTER),
+    tied=("TOKEN",),
+    samples=1,
+    spacing=2.0,
+    window=30.0,
+)
+FACTS = Facts(given=frozenset({"TOKEN"}), retry_for=3600.0, chance=0.5)
+
+
+def happened(*steps: tuple[Planned, Outcome], every: int = 1) -> list[Record]:
+    """Records that ended one second apart, the last of them now."""
+    count = len(steps)
+    return [
+        Record(step.name, step.purpose, outcome, NOW - (count - 1 - index) * every * SECOND, says=f"{outcome.value}.")
+        for index, (step, outcome) in enumerate(steps)
+    ]
+
+
+def after(*steps: tuple[Planned, Outcome], plan: Plan = PLAN, facts: Facts = FACTS, later: float = 0.0) -> Decision:
+    """What is decided when this has happened and `later` seconds have passed since."""
+    return decide(plan, happened(*steps), facts, NOW + int(later * SECOND))
+
+
+ALIVE = (BEFORE, Outcome.ALIVE)
+FOUND = (FIND, Outcome.OK)
+DELETED = (DELETE, Outcome.OK)
+
+
+def test_a_job_probes_looks_up_acts_and_proves_in_this_order() -> None:
+    """Each step that went well leads to the next, and proof to the verdict."""
+    assert after() == Do(BEFORE)
+    assert after(ALIVE) == Do(FIND)
+    assert after(ALIVE, FOUND) == Do(DELETE)
+    assert after(ALIVE, FOUND, DELETED) == Do(AFTER)
+    assert after(ALIVE, FOUND, DELETED, (AFTER, Outcome.DEAD)) == Finish(Verdict.REVOKED, "dead.")
+
+
+def test_yes_from_the_provider_is_not_proof() -> None:
+    """A credential that works after a 2xx is never called revoked: it settles for a while, then a person is asked."""
+    said_yes = (ALIVE, FOUND, DELETED, (AFTER, Outcome.ALIVE))
+
+    settling = after(*said_yes)
+    parked = after(*said_yes, later=31)
+
+    assert isinstance(settling, Wait)
+    assert isinstance(parked, Park)
+    assert parked.reason is Reason.STILL_ALIVE
+
+
+def test_a_picked_candidate_that_leaves_ours_alive_was_the_wrong_one() -> None:
+    """After a person's pick, an alive answer is an incident of its own kind."""
+    parked = after(ALIVE, FOUND, DELETED, (AFTER, Outcome.ALIVE), facts=replace(FACTS, picked=True), later=31)
+
+    assert isinstance(parked, Park)
+    assert parked.reason is Reason.WRONG_ONE
+
+
+def test_dead_at_the_first_probe_needs_evidence() -> None:
+    """The wrong region says 401 too: without evidence nobody may call it already revoked."""
+    dead = (BEFORE, Outcome.DEAD)
+
+    assert after(dead) == Do(RECOGNISE)
+    assert isinstance(known := after(dead, (RECOGNISE, Outcome.KNOWN)), Finish)
+    assert known.verdict is Verdict.ALREADY_REVOKED
+    assert isinstance(unknown := after(dead, (RECOGNISE, Outcome.UNKNOWN)), Park)
+    assert unknown.reason is Reason.NOT_RECOGNISED
+    assert isinstance(ledger := after(dead, facts=replace(FACTS, known=True)), Finish)
+    assert ledger.verdict is Verdict.ALREADY_REVOKED
+
+
+def test_dead_after_an_earlier_request_of_ours_is_revoked() -> None:
+    """When a person drives a job again that had sent its request, its death is our doing."""
+    decision = after((BEFORE, Outcome.DEAD), facts=replace(FACTS, acted=True))
+
+    assert isinstance(decision, Finish)
+    assert decision.verdict is Verdict.REVOKED
+
+
+def test_a_rule_that_cannot_recognise_parks_what_is_dead_at_first() -> None:
+    """Where no other identity can be asked, only our own ledger is evidence."""
+    plan = replace(PLAN, steps=(BEFORE, FIND, DELETE, ASK, AFTER))
+
+    decision = after((BEFORE, Outcome.DEAD), plan=plan)
+
+    assert isinstance(decision, Park)
+    assert decision.reason is Reason.NOT_RECOGNISED
+
+
+def test_a_lost_answer_is_resolved_by_asking() -> None:
+    """The provider is asked before anything is decided; dead means that it was done, alive that it was not."""
+    lost = (ALIVE, FOUND, (DELETE, Outcome.LOST))
+
+    assert after(*lost) == Do(ASK)
+    assert after(*lost, (ASK, Outcome.DEAD)) == Do(AFTER)
+    assert after(*lost, (ASK, Outcome.ALIVE), later=10) == Do(DELETE)
+    assert isinstance(after(*lost, (ASK, Outcome.INCONCLUSIVE)), Wait)
+
+
+def test_a_step_that_must_not_be_repeated_is_not() -> None:
+    """Alive after a lost answer, and not repeatable: a person decides."""
+    once = replace(DELETE, repeatable=False)
+    plan = replace(PLAN, steps=(BEFORE, FIND, once, ASK, AFTER))
+
+    decision = after(ALIVE, FOUND, (once, Outcome.LOST), (ASK, Outcome.ALIVE), plan=plan, later=100)
+
+    assert isinstance(decision, Park)
+    assert decision.reason is Reason.OUTCOME_UNKNOWN
+
+
+def test_a_lost_answer_that_cannot_be_asked_about_parks() -> None:
+    """Without a probe, what must not be repeated ends at a person; what may be repeated is."""
+    once = replace(DELETE, repeatable=False)
+
+    unknown = after((once, Outcome.LOST), plan=replace(PLAN, steps=(once,)), later=100)
+    again = after((DELETE, Outcome.LOST), plan=replace(PLAN, steps=(DELETE,)), later=100)
+
+    assert isinstance(unknown, Park)
+    assert unknown.reason is Reason.OUTCOME_UNKNOWN
+    assert again == Do(DELETE)
+
+
+def test_without_a_probe_the_ending_is_acknowledged() -> None:
+    """A provider that said yes and cannot be asked is believed no further than that, and what lapses is said."""
+    by_id = replace(DELETE, lapses=86400.0)
+
+    decision = after((by_id, Outcome.OK), plan=replace(PLAN, steps=(by_id,)))
+
+    assert isinstance(decision, Finish)
+    assert decision.verdict is Verdict.ACKNOWLEDGED
+    assert "forgets it after 24 hours" in decision.says
+
+
+def test_no_probe_means_that_the_credential_is_never_tried() -> None:
+    """With probing forbidden neither the first look, nor asking, nor proof tries it."""
+    facts = replace(FACTS, probe=False)
+
+    assert after(facts=facts) == Do(FIND)
+    assert after(FOUND, (DELETE, Outcome.LOST), facts=facts, later=100) == Do(DELETE)
+    assert isinstance(end := after(FOUND, DELETED, facts=facts), Finish)
+    assert end.verdict is Verdict.ACKNOWLEDGED
+
+
+@pytest.mark.parametrize("outcome", [Outcome.NO_ROW, Outcome.AMBIGUOUS])
+def test_what_cannot_be_singled_out_waits_for_a_person(outcome: Outcome) -> None:
+    """Promise 1: identify or refuse."""
+    decision = after(ALIVE, (FIND, outcome))
+
+    assert isinstance(decision, Park)
+    assert decision.reason is Reason.NEEDS_SELECTION
+
+
+def test_an_untied_step_is_not_taken() -> None:
+    """A rule that takes the first of a list loads, and parks where it would act."""
+    untied = replace(DELETE, tied=False)
+    plan = replace(PLAN, steps=(BEFORE, FIND, untied, AFTER))
+
+    assert isinstance(parked := after(ALIVE, FOUND, plan=plan), Park)
+    assert parked.reason is Reason.NEEDS_SELECTION
+    assert after(ALIVE, FOUND, plan=plan, facts=replace(FACTS, trusted=True)) == Do(untied)
+
+
+def test_a_guard_speaks_before_the_first_request_that_changes_something() -> None:
+    """Promise 8 parks a job that has not acted; one that has goes on to its proof."""
+    facts = replace(FACTS, refused=(Reason.PROTECTED, "it is ours"))
+
+    assert after(ALIVE, FOUND, facts=facts) == Park(Reason.PROTECTED, "it is ours")
+    assert after(ALIVE, FOUND, DELETED, facts=facts) == Do(AFTER)
+
+
+def test_the_providers_own_wait_is_kept() -> None:
+    """Retry-After is obeyed even where our own backoff is shorter."""
+    throttled = replace(happened(ALIVE, FOUND, (DELETE, Outcome.RETRY))[-1], retry_after=120.0)
+    records = [*happened(ALIVE, FOUND), throttled]
+
+    decision = decide(PLAN, records, FACTS, NOW)
+
+    assert decision == Wait(NOW + 120 * SECOND, "retry.")
+
+
+def test_a_budget_is_spent_by_age() -> None:
+    """What has failed for as long as the settings allow parks, whatever the number of tries."""
+    records = happened((BEFORE, Outcome.INCONCLUSIVE), (BEFORE, Outcome.INCONCLUSIVE), every=3601)
+
+    decision = decide(PLAN, records, FACTS, NOW)
+
+    assert isinstance(decision, Park)
+    assert decision.reason is Reason.BUDGET_SPENT
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason"), [(Outcome.DENIED, Reason.DENIED), (Outcome.BROKEN, Reason.PROVIDER_BROKEN)]
+)
+def test_refusals_park_with_their_own_reason(outcome: Outcome, reason: Reason) -> None:
+    """A permission that is missing and an answer that is not understood are not tried again blindly."""
+    for decision in (after(ALIVE, (FIND, outcome)), after(ALIVE, FOUND, (DELETE, outcome))):
+        assert isinstance(decision, Park)
+        assert decision.reason is reason
+
+
+def test_several_samples_are_several_dead_answers_in_a_row() -> None:
+    """An alive answer between two dead ones starts the count again."""
+    plan = replace(PLAN, samples=2)
+    dead, alive = (AFTER, Outcome.DEAD), (AFTER, Outcome.ALIVE)
+
+    assert isinstance(after(ALIVE, FOUND, DELETED, dead, plan=plan), Wait)
+    assert isinstance(after(ALIVE, FOUND, DELETED, dead, alive, dead, plan=plan), Wait)
+    assert isinstance(after(ALIVE, FOUND, DELETED, alive, dead, dead, plan=plan), Finish)
+
+
+def test_a_credential_past_its_own_expiry_is_not_chased() -> None:
+    """`expired` is for the credential's own end, and only where nothing was sent."""
+    facts = replace(FACTS, expires_at=NOW - 1)
+
+    assert isinstance(after((BEFORE, Outcome.INCONCLUSIVE), facts=facts), Expire)
+    assert after(ALIVE, FOUND, DELETED, facts=facts) == Do(AFTER)
+
+
+def test_a_probe_job_says_what_it_saw() -> None:
+    """The intent `probe` asks a few times, changes nothing, and admits when it learned nothing."""
+    plan = replace(PLAN, intent=Intent.PROBE, steps=(BEFORE,))
+    failed = (BEFORE, Outcome.INCONCLUSIVE)
+
+    assert after(plan=plan) == Do(BEFORE)
+    assert after(ALIVE, plan=plan) == Finish(Verdict.ALIVE, "alive.")
+    assert after((BEFORE, Outcome.DEAD), plan=plan) == Finish(Verdict.DEAD, "dead.")
+    assert isinstance(after(failed, plan=plan), Wait)
+    assert after(failed, failed, failed, plan=plan) == Finish(Verdict.INCONCLUSIVE, "inconclusive.")
+
+
+def test_conditions_follow_what_has_become_known() -> None:
+    """A step that needs a name runs once an earlier one has taken it, and its alternative no more."""
+    find = Planned("find", Purpose.READ, unless=("TOKEN",))
+    itself = Planned("itself", Purpose.ACT, given=("TOKEN",))
+    by_id = Planned("by_id", Purpose.ACT, unless=("TOKEN",))
+    plan = replace(PLAN, steps=(find, itself, by_id))
+    facts = replace(FACTS, given=frozenset())
+    row = Record("find", Purpose.READ, Outcome.OK, NOW)
+
+    assert decide(plan, [row], facts, NOW) == Do(by_id)
+    assert decide(plan, [replace(row, taken=frozenset({"TOKEN"}))], facts, NOW) == Do(itself)
+
+
+STEPS = st.sampled_from(PLAN.steps)
+
+
+@given(
+    st.lists(st.tuples(STEPS, st.sampled_from(list(Outcome))), max_size=12),
+    st.booleans(),
+    st.booleans(),
+    st.floats(min_value=0, max_value=10_000),
+)
+def test_no_history_makes_a_false_verdict(
+    steps: Sequence[tuple[Planned, Outcome]], known: bool, acted: bool, later: float
+) -> None:
+    """Whatever happened: `revoked` only after a dead answer and an act of ours, and never an act before a live look."""
+    facts = replace(FACTS, known=known, acted=acted)
+
+    decision = after(*steps, facts=facts, later=later)
+
+    outcomes = {(step.purpose, outcome) for step, outcome in steps}
+    if isinstance(decision, Finish) and decision.verdict is Verdict.REVOKED:
+        assert acted or (Purpose.AFTER, Outcome.DEAD) in outcomes
+        assert acted or any(purpose is Purpose.ACT for purpose, _ in outcomes)
+    if isinstance(decision, Finish) and decision.verdict is Verdict.ALREADY_REVOKED:
+        assert known or (Purpose.RECOGNISE, Outcome.KNOWN) in outcomes
+    if isinstance(decision, Do) and decision.step.purpose is Purpose.ACT:
+        assert (Purpose.BEFORE, Outcome.ALIVE) in outcomes
+
+
+@given(st.integers(min_value=1, max_value=10_000), st.floats(min_value=0, max_value=1, exclude_max=True))
+def test_backoff_is_bounded(tries: int, chance: float) -> None:
+    """Never faster than half a second, never slower than an hour."""
+    assert 0.5 <= backoff(tries, chance) <= 3600

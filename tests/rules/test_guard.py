@@ -1,0 +1,45 @@
+"""Promise 8: what is never acted on, although it was found."""
+
+from __future__ import annotations
+
+import pytest
+
+from rules.guard import Guards, Who, refuse
+from rules.lifecycle import Reason
+
+
+def test_our_own_credential_is_refused() -> None:
+    """Never the branch we sit on."""
+    assert refuse(Who(id="k1"), Guards(own=Who(id="k1"))) is not None
+    assert refuse(Who(id="k2"), Guards(own=Who(id="k1"))) is None
+    assert refuse(Who(), Guards(own=Who())) is None
+
+
+@pytest.mark.parametrize(
+    "guards", [Guards(subjects=["revoq-bot"]), Guards(names=["revoq-*"]), Guards(ids=["k?"])], ids=["subject", "name", "id"]
+)
+def test_what_the_settings_protect_is_refused(guards: Guards) -> None:
+    """Subjects, names and ids, by globs, and the sentence names the glob."""
+    refused = refuse(Who(id="k1", subject="revoq-bot"), guards)
+
+    assert refused is not None
+    assert refused[0] is Reason.PROTECTED
+    assert refuse(Who(id="other", subject="bob"), guards) is None
+
+
+def test_another_tenants_credential_is_not_ours() -> None:
+    """What is shown to belong elsewhere is refused even when a person handed it in."""
+    refused = refuse(Who(tenant="t2"), Guards(owns={"tenant": "t1"}))
+
+    assert refused is not None
+    assert refused[0] is Reason.NOT_OURS
+
+
+def test_a_finding_must_be_shown_to_be_ours() -> None:
+    """What nothing is known of is enough for a person's word, and not for a scanner's."""
+    guards = Guards(owns={"tenant": "t1"})
+
+    assert refuse(Who(), guards) is None
+    assert refuse(Who(tenant="t1"), guards, finding=True) is None
+    assert refuse(Who(), guards, finding=True) is not None
+    assert refuse(Who(tenant="t1"), Guards(), finding=True) is not None

@@ -1,0 +1,165 @@
+"""Carries one job: claim, then act, record and decide, step after step, until it ends, waits or parks.
+
+What to do next is decided by `rules.decide` from what the ledger holds; this file only does it, and writes it down
+before and after. Nothing is remembered between two claims, so another worker goes on where this one stopped.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Mapping
+
+import structlog
+
+from rules.decide import SECOND, Decision, Do, Expire, Finish, Park, Wait, backoff, decide
+from rules.errors import RevoqError
+from rules.lifecycle import Outcome, Reason
+from rules.plan import Planned, Purpose
+from worker.case import Case, NotReady
+from worker.errors import ClaimLost, ConnectionUnusable, ExchangeError, Held
+from worker.ledger import moves
+from worker.ledger.rows import Claim
+from worker.runtime import Runtime
+from worker.steps import http
+from worker.steps.result import Result
+
+log = structlog.get_logger(__name__)
+
+SLEPT_THROUGH = 10 * SECOND
+"""Waits shorter than this are slept through under the claim; longer ones go to the ledger."""
+HOLD_POLL = 3600 * SECOND
+"""A held job looks again after this long by itself; lifting the hold wakes it at once."""
+HELD = "held"
+"""What `jobs.reason` says while a job waits for a hold to be lifted."""
+CRASHES = 5
+"""How often a job may bring a worker's own code down before a person is asked."""
+
+
+def carry(runtime: Runtime, job_id: str, worker: str) -> Decision | None:
+    """Carry one job as far as it goes; gives what ended the claim, or None where the job was not ours to carry."""
+    claim = moves.claim(runtime.database, job_id, lease=runtime.settings.claim, worker=worker)
+    if claim is None:
+        return None
+    with structlog.contextvars.bound_contextvars(job=job_id, rule=claim.job.rule):
+        case = Case(runtime, claim)
+        try:
+            return _carry(runtime, claim, case)
+        except ClaimLost:
+            log.warning("claim_lost", why="another worker holds the job by now")
+            return None
+        except Exception as error:  # noqa: BLE001 - whatever it is, the job must not be lost with it
+            log.exception("crashed")
+            return _end(runtime, claim, _crashed(runtime, claim, error))
+        finally:
+            case.forget()
+
+
+def _carry(runtime: Runtime, claim: Claim, case: Case) -> Decision:
+    """Open, then decide and do, until a decision ends the claim."""
+    try:
+        case.open()
+    except NotReady as error:
+        return _end(runtime, claim, error.decision)
+    except ExchangeError as error:
+        return _end(runtime, claim, _later(runtime, claim, f"asking who we are: {error.says}"))
+    while True:
+        decision = decide(case.plan, case.records, case.facts(random.random()), runtime.database.now())  # noqa: S311
+        if isinstance(decision, Do):
+            try:
+                decision = _take(runtime, claim, case, decision.step) or decision
+            except Held as held:
+                return _held(runtime, claim, held)
+        if isinstance(decision, Wait) and decision.until - runtime.database.now() <= SLEPT_THROUGH:
+            _sleep(runtime, claim, decision.until)
+        elif not isinstance(decision, Do):
+            return _end(runtime, claim, decision, case)
+
+
+def _take(runtime: Runtime, claim: Claim, case: Case, planned: Planned) -> Decision | None:
+    """Take one step: write the intention down, send, write down what came. A decision where that ends the claim."""
+    try:
+        step = http.ready(planned, case.rule, case.values, case.bases, case.choosing)
+    except RevoqError as error:
+        return _unformed(runtime, claim, case, planned, str(error))
+    started = time.monotonic()
+    number = _intend(runtime, claim, planned, step.label)
+    result = _send(runtime, case, step, started)
+    case.record(planned, number, result)
+    log.info("step", step=planned.name, purpose=planned.purpose.value, outcome=result.outcome.value, says=result.says)
+    return None
+
+
+def _intend(runtime: Runtime, claim: Claim, planned: Planned, label: Mapping[str, str], *, sends: bool = True) -> int:
+    return moves.intend(
+        runtime.database,
+        claim,
+        name=planned.name,
+        purpose=planned.purpose.value,
+        mutating=sends and planned.purpose is Purpose.ACT,
+        request=label,
+    )
+
+
+def _send(runtime: Runtime, case: Case, step: http.HttpStep, started: float) -> Result:
+    """Send, but only while the claim outlasts the request's whole time-out: nobody else may begin meanwhile."""
+    if time.monotonic() - started + runtime.settings.request_timeout >= runtime.settings.claim:
+        return Result(Outcome.NOT_SENT, "the claim would not have outlasted the request, so nothing was sent")
+    try:
+        return http.perform(step, case.account, runtime.safe)
+    except ConnectionUnusable as error:
+        return Result(Outcome.DENIED, str(error))
+
+
+def _unformed(runtime: Runtime, claim: Claim, case: Case, planned: Planned, says: str) -> Decision | None:
+    """The request cannot be formed from what is known: nothing is sent, and a person must look."""
+    number = _intend(runtime, claim, planned, {}, sends=False)
+    case.record(planned, number, Result(Outcome.BROKEN, f"nothing was sent: {says}"))
+    return Park(Reason.PROVIDER_BROKEN, f"the request of {planned.name!r} cannot be formed: {says}")
+
+
+def _held(runtime: Runtime, claim: Claim, held: Held) -> Decision:
+    """A hold is on: nothing left, and the job waits until it is lifted."""
+    until = runtime.database.now() + HOLD_POLL
+    moves.wait(runtime.database, claim, until, str(held), HELD)
+    log.info("held", why=str(held))
+    return Wait(until, str(held))
+
+
+def _sleep(runtime: Runtime, claim: Claim, until: int) -> None:
+    moves.extend(runtime.database, claim, runtime.settings.claim)
+    time.sleep(max(until - runtime.database.now(), 0) / SECOND)
+
+
+def _later(runtime: Runtime, claim: Claim, why: str) -> Decision:
+    now = runtime.database.now()
+    if now - claim.job.first_seen > runtime.settings.retry_for * SECOND:
+        return Park(Reason.BUDGET_SPENT, why)
+    delay = max(backoff(claim.job.attempt + 1, random.random()), SLEPT_THROUGH / SECOND)  # noqa: S311 - jitter
+    return Wait(now + int(delay * SECOND), why)
+
+
+def _crashed(runtime: Runtime, claim: Claim, error: Exception) -> Decision:
+    """Our own code failed: let go, and after a few times ask for a person. The text of the error stays in the log."""
+    says = f"revoq itself failed with {type(error).__name__}; the worker's log has the traceback"
+    return Park(Reason.BUDGET_SPENT, says) if claim.job.attempt >= CRASHES else _later(runtime, claim, says)
+
+
+def _end(runtime: Runtime, claim: Claim, decision: Decision, case: Case | None = None) -> Decision:
+    """Give the claim back, in the way that was decided."""
+    database = runtime.database
+    match decision:
+        case Wait(until, why):
+            moves.wait(database, claim, until, why)
+            log.info("waiting", why=why)
+        case Park(reason, says):
+            candidates = case.candidates if case is not None and reason is Reason.NEEDS_SELECTION else None
+            moves.park(database, claim, reason, says, candidates)
+            log.info("parked", reason=reason.value, says=says)
+        case Finish(verdict, says):
+            moves.finish(database, claim, verdict, says, shred_by=database.now())
+            log.info("done", verdict=verdict.value, says=says)
+        case Expire(says):
+            moves.expire(database, claim, says, shred_by=database.now())
+            log.info("expired", says=says)
+    return decision

@@ -1,0 +1,291 @@
+"""The way to the ledger's database: connections, transactions, its clock, its ids and its schema's version; no rows.
+
+Every write on SQLite takes the write lock before it reads (`BEGIN IMMEDIATE`), so that no writer finds out too late
+that another one was there first. On PostgreSQL writes are READ COMMITTED, and repeat what they rely on in their WHERE.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import ArgumentError, DisconnectionError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from worker.errors import SchemaMismatch, SettingsError
+from worker.ledger.rows import SECOND
+
+BUSY_TIMEOUT = 30
+"""Seconds for which a writer waits for the one before it on SQLite."""
+CLOCK_TRUST = 30
+"""Seconds after which the distance between the server's clock and ours is measured again."""
+IDLE_TRUST = 5
+"""Seconds of rest after which a connection is asked whether it still lives, before it is used."""
+STEADY_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""A clock that nobody sets; on Linux the one that goes on while the machine sleeps, since leases do too."""
+ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+"""Crockford's base 32: no i, l, o, u, so that an id can be read aloud."""
+ADVISORY_SPACE = 0x7265766F
+"""The first half of our advisory locks' keys on PostgreSQL, so that they meet nobody else's."""
+PRAGMAS = (
+    f"PRAGMA busy_timeout = {BUSY_TIMEOUT * 1000}",
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA foreign_keys = ON",
+    # What is shredded is overwritten with zeros instead of being left in a free page.
+    "PRAGMA secure_delete = ON",
+)
+
+
+class Lock(IntEnum):
+    """What only one transaction at a time may do where rows alone cannot keep two apart."""
+
+    SCHEMA = 1  # upgrading
+    SEALER = 2  # folding audit rows into the seals
+    CHAIN = 3  # writing to the chain that belongs to no job; taken last
+    HOLDS = 4  # alone: switching a hold; shared: intending a mutating request
+
+
+class Database:
+    """One database, by its URL. Nothing is opened before the first use, and nothing is shared with a forked child."""
+
+    def __init__(self, url: str, *, pool_size: int = 5) -> None:
+        """Check the URL; `pool_size` connections are kept, and as many again are opened for a moment."""
+        self.url = _checked(url)
+        self.pool_size = pool_size
+        self.on_postgres = self.url.get_backend_name() == "postgresql"
+        self._forget()
+        _DATABASES.add(self)
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """A transaction that may write; it commits at the end, and rolls back when an exception passes."""
+        # Threads of one process queue here: SQLite's own waiting is polling, which starves some of many threads.
+        with self._turn:
+            engine = self._writer()
+            with engine.begin() as connection:
+                self._keep_time(connection)
+                yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that only reads, and sees one moment however long it lasts."""
+        self._writer()
+        with self._reader.begin() as connection:
+            self._keep_time(connection)
+            yield connection
+
+    def now(self) -> int:
+        """Microseconds since 1970, UTC: the server's on PostgreSQL, without asking it each time."""
+        if not self.on_postgres:
+            return time.time_ns() // 1000
+        if self._clock_is_old():
+            with self.read():
+                pass
+        return self._offset + _steady()
+
+    def new_id(self, prefix: str) -> str:
+        """`job` → `job_` and 20 characters: 55 bits of time in microseconds, then 45 bits of chance."""
+        number = self.now() << 45 | secrets.randbits(45)
+        return f"{prefix}_" + "".join(ALPHABET[number >> shift & 31] for shift in range(95, -1, -5))
+
+    def dispose(self) -> None:
+        """Close the connections that are not in use; the next use opens new ones."""
+        if self._engine is not None:
+            self._engine.dispose()
+
+    def _forget(self) -> None:
+        """Start without connections: at first, and in a forked child, where they still belong to the parent."""
+        # The parent's are kept rather than dropped: dropping would close them, and SQLite would let go of file locks.
+        self._inherited = getattr(self, "_engine", None)
+        self._engine: Engine | None = None
+        self._opening = threading.Lock()
+        self._turn = threading.Lock() if not self.on_postgres else _NoTurn()
+        self._measured: int | None = None
+        self._offset = 0
+
+    def _writer(self) -> Engine:
+        if self._engine is None:
+            with self._opening:
+                if self._engine is None:
+                    engine = self._open()
+                    self._reader = engine.execution_options(**_READING[self.on_postgres])
+                    self._engine = engine
+        return self._engine
+
+    def _open(self) -> Engine:
+        """Make the engine: parameters never show in its errors, since they hold what was sealed."""
+        if not self.on_postgres:
+            _make_file(Path(str(self.url.database)))
+        engine = create_engine(
+            self.url,
+            hide_parameters=True,
+            pool_size=self.pool_size,
+            max_overflow=self.pool_size,
+            pool_use_lifo=True,
+            **({"isolation_level": "READ COMMITTED"} if self.on_postgres else {}),
+            connect_args={"connect_timeout": 10} if self.on_postgres else {"timeout": BUSY_TIMEOUT},
+        )
+        if self.on_postgres:
+            event.listen(engine, "checkin", _note_use)
+            event.listen(engine, "checkout", _ask_after_rest)
+        else:
+            event.listen(engine, "connect", _prepare_sqlite)
+            event.listen(engine, "begin", _begin_sqlite)
+        return engine
+
+    def _clock_is_old(self) -> bool:
+        return self._measured is None or _steady() - self._measured > CLOCK_TRUST * SECOND
+
+    def _keep_time(self, connection: Connection) -> None:
+        """Measure how far the server's clock is from our steady one, when that was long ago."""
+        if not self.on_postgres or not self._clock_is_old():
+            return
+        before = _steady()
+        server = connection.scalar(text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"))
+        after = _steady()
+        self._offset = int(server) - (before + after) // 2
+        self._measured = after
+
+
+class _NoTurn:
+    """Stands where SQLite has a lock: PostgreSQL's writers wait for rows only."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+_DATABASES: weakref.WeakSet[Database] = weakref.WeakSet()
+_READING: dict[bool, dict[str, object]] = {
+    True: {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},
+    False: {"sqlite_reading": True},
+}
+
+
+def lock(connection: Connection, what: Lock, *, shared: bool = False) -> None:
+    """Wait until no other transaction does this; until the end of the transaction. A SQLite writer is alone anyway."""
+    if connection.dialect.name == "postgresql":
+        name = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
+        connection.execute(text(f"SELECT {name}(:space, :what)"), {"space": ADVISORY_SPACE, "what": int(what)})
+
+
+def upgrade(database: Database) -> None:
+    """Bring the tables to the version that this code works with; two at once wait for each other."""
+    with database.begin() as connection:
+        lock(connection, Lock.SCHEMA)
+        _refuse_newer(connection)
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def check(database: Database) -> None:
+    """Raise SchemaMismatch unless the tables are at the version that this code works with."""
+    with database.read() as connection:
+        _refuse_newer(connection)
+        there = _version(connection)
+    expected = ScriptDirectory.from_config(_config()).get_current_head()
+    if there != expected:
+        raise SchemaMismatch(
+            f"the database's tables are at version {there or 'none'}, and this revoq works with {expected}: "
+            "run `revoq db upgrade`"
+        )
+
+
+def _refuse_newer(connection: Connection) -> None:
+    scripts = ScriptDirectory.from_config(_config())
+    there = _version(connection)
+    if there is not None and there not in {script.revision for script in scripts.walk_revisions()}:
+        raise SchemaMismatch(
+            f"the database's tables are at version {there}, which this revoq does not know; it works with "
+            f"{scripts.get_current_head()}: they belong to a newer revoq, so use that one "
+            "(`revoq db upgrade` goes forward only)"
+        )
+
+
+def _version(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", "worker.ledger:migrations")
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _checked(url: str) -> URL:
+    """The URL with the driver that we use, or a sentence; the text itself is never shown, since it holds a password."""
+    try:
+        parsed = make_url(url)
+        backend = parsed.get_backend_name()
+    except ArgumentError:
+        backend = ""
+    if backend == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    if backend == "sqlite" and parsed.database not in {None, "", ":memory:"}:
+        return parsed.set(drivername="sqlite+pysqlite")
+    raise SettingsError(
+        "database_url", "expected postgresql://USER@HOST/NAME or sqlite:////PATH/TO/FILE (a file, not memory)"
+    )
+
+
+def _make_file(path: Path) -> None:
+    """Create the file and its folder for the owner alone; SQLite gives its two companions the file's mode."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+
+
+def _prepare_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    # The driver would begin transactions by its own rules; `_begin_sqlite` does it by ours.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in PRAGMAS:
+        cursor.execute(pragma)
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    reading = connection.get_execution_options().get("sqlite_reading", False)
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+def _note_use(_connection: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
+    entry.info["used"] = _steady()
+
+
+def _ask_after_rest(connection: DBAPIConnection, entry: ConnectionPoolEntry, _proxy: object) -> None:
+    """Ping a connection that has rested; one in steady use proves itself, and a ping each time is a round trip each."""
+    if _steady() - entry.info.get("used", _steady()) < IDLE_TRUST * SECOND:
+        return
+    try:
+        connection.cursor().execute("")
+        connection.rollback()
+    except Exception as error:
+        raise DisconnectionError from error
+
+
+def _steady() -> int:
+    return time.clock_gettime_ns(STEADY_CLOCK) // 1000
+
+
+def _forget_all() -> None:
+    for database in _DATABASES:
+        database._forget()  # noqa: SLF001 - the class's own hook
+
+
+os.register_at_fork(after_in_child=_forget_all)

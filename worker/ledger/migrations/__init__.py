@@ -1,0 +1,1 @@
+"""The ledger's tables over time, for Alembic; what they look like now is in `worker.ledger.tables`."""

@@ -1,0 +1,1 @@
+"""One file for each version, in order; a file that was released is never edited."""

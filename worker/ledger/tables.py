@@ -1,0 +1,242 @@
+"""The tables of the ledger; how rows are moved is `moves`', how they are read is `reads`'.
+
+Times are UTC, in microseconds since 1970, from the database's clock on PostgreSQL. Ids are texts that sort by time.
+No column of any table but `secrets.ciphertext` ever holds something that was secret.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from rules.lifecycle import OPEN
+
+Json = JSON(none_as_null=True)
+"""None is NULL, not the JSON text "null"."""
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+credentials = Table(
+    "credentials",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    # HMAC of the secret, or of the names that single it out where no secret was handed in.
+    Column("fingerprint", String(64), nullable=False),
+    Column("fingerprint_key", String(32), nullable=False),
+    Column("rule", String(120), nullable=False),
+    Column("connection", String(120), nullable=False),  # "" where the rule needs none
+    Column("provider_id", Text),  # the provider's own id for it, once it is known
+    Column("subject", Text),  # whose it is, once that is known
+    Column("expires_at", BigInteger),
+    Column("first_seen", BigInteger, nullable=False),
+    Column("alive_at", BigInteger),  # the last probe that said alive: evidence that this account knew it
+    Column("dead_at", BigInteger),  # the last probe that said dead
+    UniqueConstraint("fingerprint", "rule", "connection"),
+    Index("ix_credentials_provider_id", "connection", "provider_id"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("parent", String(40)),
+    Column("batch", String(40)),
+    Column("credential", ForeignKey("credentials.id"), nullable=False),
+    Column("intent", String(16), nullable=False),
+    Column("rule", String(120), nullable=False),
+    Column("rule_digest", String(64), nullable=False),
+    Column("connection", String(120), nullable=False),
+    Column("plan", Json, nullable=False),  # the frozen plan, as `rules.plan.Plan.as_json` writes it
+    Column("plan_hash", String(64), nullable=False),
+    Column("inputs", Json, nullable=False),  # the names that were given and are not secret
+    Column("options", Json, nullable=False),  # what the requester chose: {"probe": false, "picked": "…"}
+    Column("queue", String(32), nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("verdict", String(24)),
+    Column("reason", String(24)),  # why it is parked, or what it waits for
+    Column("says", Text),  # one sentence for a person: what came, and where
+    Column("candidates", Json),  # for needs_selection: [{"id": …, "shown": {…}}]
+    Column("drive", Integer, nullable=False),  # grows each time a person sets it going again
+    Column("acted", Boolean, nullable=False),  # a mutating request has been intended: no longer cancellable
+    Column("fence", Integer, nullable=False),  # grows with each claim; every later write repeats it
+    Column("lease_until", BigInteger),
+    Column("not_before", BigInteger, nullable=False),  # due when it has passed
+    Column("attempt", Integer, nullable=False),
+    Column("first_seen", BigInteger, nullable=False),
+    Column("rung_at", BigInteger),
+    Column("rings", Integer, nullable=False),
+    Column("ended_at", BigInteger),
+    Column("ticket", Text),
+    Column("owner", Text),
+    Column("requester", Text, nullable=False),
+    Column("cause", Text),  # --reason: why it was asked for
+    Column("audit_number", Integer, nullable=False),  # the head of this job's chain
+    Column("audit_hash", String(64), nullable=False),
+    Index("ix_jobs_due", "state", "not_before"),
+    Index("ix_jobs_lease", "state", "lease_until"),
+    Index("ix_jobs_batch", "batch", "state"),
+    Index("ix_jobs_credential", "credential"),
+)
+Index(
+    "uq_jobs_open",
+    jobs.c.credential,
+    jobs.c.connection,
+    jobs.c.intent,
+    unique=True,
+    sqlite_where=jobs.c.state.in_(sorted(OPEN)),
+    postgresql_where=jobs.c.state.in_(sorted(OPEN)),
+)
+
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("credential", ForeignKey("credentials.id")),
+    Column("job", ForeignKey("jobs.id")),
+    Column("kind", String(160), nullable=False),  # "token", "variable:NAME", "extracted:NAME"
+    Column("fingerprint", String(64), nullable=False),
+    Column("fingerprint_key", String(32), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("algorithm", String(16), nullable=False),
+    Column("key_id", String(32), nullable=False),
+    Column("nonce", LargeBinary),
+    Column("ciphertext", LargeBinary),  # null once it is shredded
+    Column("created_at", BigInteger, nullable=False),
+    Column("shred_by", BigInteger, nullable=False),
+    Column("shredded_at", BigInteger),
+    Index("ix_secrets_job", "job"),
+    Index("ix_secrets_fingerprint", "fingerprint"),
+    Index("ix_secrets_shred_by", "shredded_at", "shred_by"),
+)
+
+steps = Table(
+    "steps",
+    metadata,
+    Column("job", ForeignKey("jobs.id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("drive", Integer, nullable=False),
+    Column("fence", Integer, nullable=False),
+    Column("name", String(120), nullable=False),
+    Column("purpose", String(16), nullable=False),  # rules.plan.Purpose
+    Column("mutating", Boolean, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("outcome", String(16)),
+    Column("says", Text),
+    Column("request", Json, nullable=False),  # {"method", "url"}: secrets masked
+    Column("taken", Json),  # names and values that were taken out and are not secret
+    Column("evidence", Json),  # status, matchers, date, request id, allow-listed fields, keyed digest; never a body
+    Column("retry_after", BigInteger),
+    Column("started_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("job", String(40), primary_key=True),  # a job's id, or the name of a chain that belongs to no job: "revoq"
+    Column("number", Integer, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("row", LargeBinary, nullable=False),  # canonical JSON, exactly as hashed
+    Column("hash", String(64), nullable=False),  # SHA-256(previous hash + row)
+    Index("ix_audit_at", "at"),
+)
+
+seals = Table(
+    "seals",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("job", String(40), nullable=False),
+    Column("audit_number", Integer, nullable=False),
+    Column("hash", String(64), nullable=False),  # of the audit row
+    Column("head", String(64), nullable=False),  # SHA-256(previous head + job + number + hash)
+    Column("sealed_at", BigInteger, nullable=False),
+    UniqueConstraint("job", "audit_number"),
+)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("connection", String(120), primary_key=True),  # "*" holds everything
+    Column("held_at", BigInteger),
+    Column("held_by", Text),
+    Column("held_why", Text),
+    Column("retry_at", BigInteger),  # the provider's own Retry-After: no request before it
+    Column("tokens", BigInteger),  # what is left of the budget, in thousandths of a request
+    Column("refilled_at", BigInteger),
+    Column("failures", Integer, nullable=False, server_default=text("0")),  # in a row: what a breaker counts
+    Column("broken_until", BigInteger),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("state", String(16), nullable=False),  # loading, open, paused, ended: gates the claims of its jobs
+    Column("name", Text, nullable=False),
+    Column("requester", Text, nullable=False),
+    Column("plan", String(40)),
+    Column("created_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+)
+
+plans = Table(
+    "plans",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("hash", String(64), nullable=False, unique=True),
+    Column("content", Json, nullable=False),
+    Column("requester", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("shred_by", BigInteger, nullable=False),
+)
+
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("plan", ForeignKey("plans.id"), primary_key=True),
+    Column("approver", String(200), primary_key=True),
+    Column("signature", Text),
+    Column("approved_at", BigInteger, nullable=False),
+)
+
+slots = Table(
+    "slots",
+    metadata,
+    Column("schedule", String(120), primary_key=True),
+    Column("due", BigInteger, primary_key=True),
+    Column("target", String(200), primary_key=True),
+    Column("job", String(40)),
+    Column("opened_at", BigInteger, nullable=False),
+)
+
+rechecks = Table(
+    "rechecks",
+    metadata,
+    Column("credential", ForeignKey("credentials.id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("due", BigInteger, nullable=False),
+    Column("job", String(40)),
+    Index("ix_rechecks_due", "due"),
+)

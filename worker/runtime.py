@@ -1,0 +1,57 @@
+"""What one process holds while it works: settings, ledger, safe, rules, connections; built on first use, never at import.
+
+Nothing here acts; whoever needs one of these takes it from `runtime()`, or is handed a `Runtime` made for a test.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass, field
+
+from rules.errors import RuleError
+from rules.loader import Catalogue, builtin, read
+from rules.secret import Secret
+from worker.connections import Connections
+from worker.ledger.database import Database
+from worker.safe import Ring, Safe
+from worker.settings import Settings, settings
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """The tools of one process. `broken` are the rules that could not be loaded; the others work."""
+
+    settings: Settings
+    database: Database
+    safe: Safe
+    catalogue: Catalogue
+    connections: Connections
+    broken: tuple[RuleError, ...] = field(default=())
+
+
+def build(chosen: Settings) -> Runtime:
+    """Put a runtime together; raises with a sentence where a key is missing. The database is not asked for yet."""
+    catalogue, broken = read([builtin(), *chosen.rules_path])
+    return Runtime(
+        settings=chosen,
+        database=Database(chosen.database_url),
+        safe=Safe(Ring.parse(chosen.seal_keys or Secret(""))),
+        catalogue=catalogue,
+        connections=Connections(chosen, catalogue),
+        broken=tuple(broken),
+    )
+
+
+_lock = threading.Lock()
+_built: dict[int, Runtime] = {}
+
+
+def runtime() -> Runtime:
+    """Give this process's own runtime: sockets and pools must not be shared across a fork."""
+    with _lock:
+        here = os.getpid()
+        if here not in _built:
+            _built.clear()
+            _built[here] = build(settings())
+        return _built[here]

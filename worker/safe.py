@@ -1,0 +1,292 @@
+"""The sealed secrets: seal, open, fingerprint; the only file that knows a key. Where the envelopes lie is the ledger's.
+
+A secret is sealed with AES-256-GCM under the first seal key of the ring. The envelope's version, algorithm and key id,
+the secret's own id, its owner (a credential or a job) and its kind are bound in: an envelope that was copied to another
+row does not open. Before it is sealed, a secret is filled up with zeros to a multiple of 64 bytes, so that the length
+of what is stored tells little about what it is.
+
+A key ring is a text with one key a line, the newest first; an empty line or one that starts with `#` says nothing:
+
+    seal k2026-11-21-ab12 BASE64URL         the first one seals, all of them open
+    fingerprint f2026-11-21-9c0e BASE64URL  never dropped: "was it this one?" has to be answered for years
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Self
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from rules.secret import Secret
+from worker.errors import KeyMissing, SafeError, Shredded, Tampered
+
+VERSION = 1
+ALGORITHM = "AES-256-GCM"
+KEY_BYTES = 32
+NONCE_BYTES = 12
+BLOCK = 64
+LENGTH_BYTES = 4
+KEY_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
+
+# ── the keys ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key and the name that envelopes know it by."""
+
+    id: str
+    material: bytes = field(repr=False)
+
+    @classmethod
+    def generate(cls, letter: str, day: date) -> Self:
+        """A new one, named for its day: whoever destroys a period's key has to find it."""
+        return cls(f"{letter}{day.isoformat()}-{secrets.token_hex(2)}", secrets.token_bytes(KEY_BYTES))
+
+    @property
+    def line(self) -> str:
+        return f"{self.id} {base64.urlsafe_b64encode(self.material).decode().rstrip('=')}"
+
+
+@dataclass(frozen=True, slots=True)
+class Ring:
+    """The keys in use and those that still open older envelopes."""
+
+    seals: tuple[Key, ...]
+    fingerprints: tuple[Key, ...]
+
+    @classmethod
+    def parse(cls, text: Secret) -> Self:
+        """Read a ring; raises SafeError with every mistake, each with its line and never with its text."""
+        found: dict[str, list[Key]] = {"seal": [], "fingerprint": []}
+        mistakes: list[str] = []
+        for number, line in enumerate(text.reveal().splitlines(), 1):
+            if line.strip() and not line.lstrip().startswith("#"):
+                mistakes += [f"line {number}: {says}" for says in _read_line(line, found)]
+        if not mistakes and not (found["seal"] and found["fingerprint"]):
+            mistakes = ["expected at least one seal key and one fingerprint key: revoq keys generate makes them"]
+        if mistakes:
+            raise SafeError("the key ring cannot be used: " + "; ".join(mistakes))
+        return cls(tuple(found["seal"]), tuple(found["fingerprint"]))
+
+    @classmethod
+    def generate(cls) -> Self:
+        """A ring with one key of each purpose."""
+        day = datetime.now(UTC).date()
+        return cls((Key.generate("k", day),), (Key.generate("f", day),))
+
+    def rotate(self) -> Ring:
+        """A ring whose new seal key comes first; every other key stays."""
+        return Ring((Key.generate("k", datetime.now(UTC).date()), *self.seals), self.fingerprints)
+
+    @property
+    def text(self) -> Secret:
+        """What a file of keys says."""
+        lines = [f"seal {key.line}" for key in self.seals] + [f"fingerprint {key.line}" for key in self.fingerprints]
+        return Secret("\n".join(lines) + "\n")
+
+
+def _read_line(line: str, found: dict[str, list[Key]]) -> Iterator[str]:
+    """Add the line's key to `found`, or say what is wrong with it."""
+    parts = line.split()
+    if len(parts) != 3 or parts[0] not in found:
+        yield "expected `seal ID KEY` or `fingerprint ID KEY`"
+        return
+    purpose, key_id, text = parts
+    material = _decode(text)
+    if not KEY_ID.fullmatch(key_id):
+        yield "expected an id of at most 32 letters, digits, dots, dashes and underscores"
+    elif any(key_id == key.id for keys in found.values() for key in keys):
+        yield f"the id {key_id} stands on an earlier line already"
+    elif material is None:
+        yield f"expected {KEY_BYTES} bytes as base64url for {key_id}, got something else"
+    elif any(material == key.material for keys in found.values() for key in keys):
+        yield f"the key {key_id} is the same as an earlier one under another id"
+    else:
+        found[purpose].append(Key(key_id, material))
+
+
+def _decode(text: str) -> bytes | None:
+    try:
+        material = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return material if len(material) == KEY_BYTES else None
+
+
+# ── the safe ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """An envelope, field by field as the ledger stores it; nonce and ciphertext are None once it is shredded."""
+
+    version: int
+    algorithm: str
+    key_id: str
+    nonce: bytes | None
+    ciphertext: bytes | None
+    fingerprint: str
+    fingerprint_key: str
+
+
+class Safe:
+    """Seals and opens under one key ring, and tells secrets apart without keeping them."""
+
+    def __init__(self, ring: Ring) -> None:
+        """Take the first key of each purpose for what is new."""
+        self._seals = {key.id: key.material for key in ring.seals}
+        self._seal_key = ring.seals[0].id
+        self._fingerprints = {key.id: key.material for key in ring.fingerprints}
+        self._fingerprint_key = ring.fingerprints[0]
+
+    def seal(self, secret: Secret, *, secret_id: str, owner: str, kind: str) -> Sealed:
+        """Put a secret into an envelope that opens only for this id, owner and kind."""
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        bound = _bind(VERSION, ALGORITHM, self._seal_key, secret_id, owner, kind)
+        ciphertext = AESGCM(self._seals[self._seal_key]).encrypt(nonce, _pad(secret), bound)
+        fingerprint = self.fingerprint(secret)
+        return Sealed(VERSION, ALGORITHM, self._seal_key, nonce, ciphertext, fingerprint, self.fingerprint_key)
+
+    def open(self, sealed: Sealed, *, secret_id: str, owner: str, kind: str, shred_by: int, now: int) -> Secret:
+        """Take the secret out; times are the ledger's, in microseconds.
+
+        Raises Shredded past `shred_by` too: what should have been destroyed is not used because the broom was late.
+        """
+        if sealed.nonce is None or sealed.ciphertext is None:
+            raise Shredded(f"the secret {secret_id} was shredded")
+        if now >= shred_by:
+            raise Shredded(f"the secret {secret_id} is past its shred-by date")
+        if (sealed.version, sealed.algorithm) != (VERSION, ALGORITHM):
+            raise Tampered(
+                f"the secret {secret_id} is in an envelope of a kind that this version of revoq does not know"
+            )
+        if sealed.key_id not in self._seals:
+            raise KeyMissing(sealed.key_id)
+        bound = _bind(sealed.version, sealed.algorithm, sealed.key_id, secret_id, owner, kind)
+        try:
+            return _unpad(AESGCM(self._seals[sealed.key_id]).decrypt(sealed.nonce, sealed.ciphertext, bound))
+        except (InvalidTag, ValueError):
+            pass
+        # Raised out here, so that no context carries what was decrypted.
+        raise Tampered(f"the secret {secret_id} was changed, or is not where it was sealed for ({kind} of {owner})")
+
+    @property
+    def seal_key(self) -> str:
+        """The id of the key that seals."""
+        return self._seal_key
+
+    @property
+    def fingerprint_key(self) -> str:
+        """The id of the key that new fingerprints are made under."""
+        return self._fingerprint_key.id
+
+    def fingerprint(self, secret: Secret) -> str:
+        """What tells whether two secrets are one, under the active fingerprint key."""
+        return secret.fingerprint(self._fingerprint_key.material)
+
+    def fingerprints(self, secret: Secret) -> dict[str, str]:
+        """The fingerprint under every key that ever made one, by key id: what a history is searched by."""
+        return {key_id: secret.fingerprint(material) for key_id, material in self._fingerprints.items()}
+
+    def digest(self, data: bytes) -> str:
+        """A keyed digest of an answer, for evidence: `KEY-ID:HEX`. It never equals a fingerprint of the same bytes."""
+        own = hmac.digest(self._fingerprint_key.material, b"revoq evidence digest", "sha256")
+        return f"{self.fingerprint_key}:{hmac.new(own, data, hashlib.sha256).hexdigest()}"
+
+
+def new_secret_id() -> str:
+    """An id that sorts by time and says nothing about what it stands for."""
+    return f"sec_{int(datetime.now(UTC).timestamp() * 1000):012x}{secrets.token_hex(8)}"
+
+
+def _bind(version: int, algorithm: str, key_id: str, *place: str) -> bytes:
+    """What the envelope is bound to, as a JSON list: no two places run together into the same bytes."""
+    return json.dumps(["revoq", version, algorithm, key_id, *place]).encode()
+
+
+def _pad(secret: Secret) -> bytes:
+    text = secret.reveal().encode("utf-8", "surrogatepass")
+    framed = len(text).to_bytes(LENGTH_BYTES, "big") + text
+    return framed + bytes(-len(framed) % BLOCK)
+
+
+def _unpad(padded: bytes) -> Secret:
+    length = int.from_bytes(padded[:LENGTH_BYTES], "big")
+    return Secret(padded[LENGTH_BYTES : LENGTH_BYTES + length].decode("utf-8", "surrogatepass"))
+
+
+# ── the file of keys ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def write_ring(path: Path, ring: Ring) -> None:
+    """Write a first file of keys, mode 0600; an existing one is never overwritten, since its keys may be in use."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        _write_new(path, ring)
+    except FileExistsError:
+        raise SafeError(f"{path} holds keys already: revoq keys rotate adds a new one to them") from None
+    _sync_folder(path.parent)
+
+
+def rotate_ring(path: Path) -> Ring:
+    """Put a new seal key first in the file of keys, in one step that cannot lose a key, and give the new ring."""
+    with _sole_writer(path) as beside:
+        try:
+            before = Ring.parse(Secret(path.read_text("utf-8")))
+        except (OSError, UnicodeDecodeError) as error:
+            says = getattr(error, "strerror", None) or "not UTF-8"
+            raise SafeError(f"cannot read {path}: {says}; revoq keys generate makes a first one") from None
+        after = before.rotate()
+        _write_new(beside, after)
+        beside.replace(path)
+    _sync_folder(path.parent)
+    return after
+
+
+@contextmanager
+def _sole_writer(path: Path) -> Iterator[Path]:
+    """The file that becomes the new ring is also the lock: two rotations at once would lose one's key."""
+    lock, beside = path.with_name(f"{path.name}.lock"), path.with_name(f"{path.name}.new")
+    try:
+        os.close(os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        raise SafeError(f"another rotation holds {lock}: take it away if none is running") from None
+    except OSError as error:
+        raise SafeError(f"cannot write beside {path}: {error.strerror}") from None
+    try:
+        yield beside
+    finally:
+        beside.unlink(missing_ok=True)
+        lock.unlink()
+
+
+def _write_new(path: Path, ring: Ring) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    with os.fdopen(os.open(path, flags, 0o600), "w", encoding="utf-8") as file:
+        file.write(ring.text.reveal())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    """A file whose name was not written out is gone after a power loss, and with it all that it sealed."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,47 @@
+"""The Celery doors, one for each intent and three lines each: a job id comes in, and nothing goes out.
+
+In Flower a job that waits shows as RETRY and a parked one as FAILURE with its reason, because that is what they are to
+an operator; no message is sent again by either, since the ledger holds what is due.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from datetime import UTC, datetime
+
+from celery.exceptions import Retry
+
+from rules.decide import SECOND, Decision, Park, Wait
+from rules.lifecycle import Intent
+from worker.app import app
+from worker.engine import carry
+from worker.runtime import runtime
+
+
+class Parked(Exception):  # noqa: N818 - the word that Flower shows
+    """A job needs a person; the text is its reason and sentence, which never hold a secret."""
+
+
+@app.task(name=Intent.REVOKE.value, throws=(Parked,))
+def revoke(job_id: str) -> None:
+    """Revoke one credential."""
+    show(carry(runtime(), job_id, _worker()))
+
+
+@app.task(name=Intent.PROBE.value, throws=(Parked,))
+def probe(job_id: str) -> None:
+    """Look whether one credential works."""
+    show(carry(runtime(), job_id, _worker()))
+
+
+def show(decision: Decision | None) -> None:
+    """Tell Celery's events how the job stands."""
+    if isinstance(decision, Park):
+        raise Parked(f"{decision.reason.value}: {decision.says}")
+    if isinstance(decision, Wait):
+        raise Retry(decision.why, when=datetime.fromtimestamp(decision.until / SECOND, UTC))
+
+
+def _worker() -> str:
+    return f"{socket.gethostname()}/{threading.get_ident()}"
