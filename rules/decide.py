@@ -229,7 +229,9 @@ class _Case:
                 return self._refused(last)
 
     def _first_act(self, step: Planned) -> Decision:
-        if step.tied or self.facts.trusted or self.facts.picked:
+        # A person's pick is carried to the act by the step that selects; without one it would go unheard.
+        picked = self.facts.picked and any(read.selects for read in self.plan.steps)
+        if step.tied or self.facts.trusted or picked:
             return Do(step)
         return Park(
             Reason.NEEDS_SELECTION,

@@ -359,8 +359,9 @@ def _is_masked(argument: Any) -> bool:
 def accepts(function: Filter, count: int, names: list[str]) -> bool:
     """Whether a filter takes this many arguments after its value, and arguments of these names."""
     given: dict[str, object] = dict.fromkeys(names)
-    if getattr(function, "with_context", False):
-        given["context"] = None
+    for name in ("context", "environment"):
+        if getattr(function, f"with_{name}", False):
+            given[name] = None
     try:
         signature(function).bind(None, *[None] * count, **given)
     except TypeError:

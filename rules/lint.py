@@ -108,8 +108,8 @@ def _lint_lists(rule: Rule) -> Iterator[str]:
             if isinstance(extraction, JsonPath) and POSITION.search(extraction.path) and feeds:
                 yield f"{name} is one of a list by its position ({extraction.path}), and a step that changes uses it"
         page = step.select.page if step.select is not None else None
-        if page is not None and page.kind in {"offset", "page"} and page.total is None:
-            yield f"the list of step {step.name or number} is read until a page is empty; name its `total` if it has one"
+        if page is not None and page.kind == "page" and page.total is None:
+            yield f"the list of step {step.name or number} ends at an empty page: is that no 404? name `total`"
         if step.select is not None and not step.select.where:
             yield f"the list of step {step.name or number} has no condition: any single row would do"
 

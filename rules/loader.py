@@ -200,7 +200,18 @@ class _Reading:
             self._say((*place, *inner), sentence)
 
     def _say(self, place: Place, sentence: str) -> None:
-        self._mistakes.append(RuleError(sentence, self._document.file, self._document.line(place)))
+        self._mistakes.append(RuleError(sentence, self._document.file, self._document.line(self._as_written(place))))
+
+    def _as_written(self, place: Place) -> Place:
+        """Undo `_raise_names` in a place: the file may spell a name under `extract` in small letters."""
+        written: Place = ()
+        for number, step in enumerate(place):
+            known = (*written, step)
+            if place[number - 1 : number] == ("extract",) and known not in self._document.lines:
+                spelt = [at for at in self._document.lines if at and at[:-1] == written and str(at[-1]).upper() == step]
+                known = spelt[0] if spelt else known
+            written = known
+        return written
 
 
 def _raise_names(value: Any) -> Any:

@@ -41,7 +41,10 @@ class Purpose(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """One step of a plan. `tied` says whether an `act` step acts on this very credential; `uses` are its names."""
+    """One step of a plan. `uses` are the names in it.
+
+    `tied` says whether an `act` step acts on this very credential, `selects` whether a `read` step singles a row out.
+    """
 
     name: str
     purpose: Purpose
@@ -50,6 +53,7 @@ class Planned:
     uses: tuple[str, ...] = ()
     repeatable: bool = True
     tied: bool = True
+    selects: bool = False
     lapses: float | None = None
 
     def runs(self, known: Collection[str]) -> bool:
@@ -91,6 +95,7 @@ class Plan:
                 uses=tuple(step["uses"]),
                 repeatable=step["repeatable"],
                 tied=step["tied"],
+                selects=step["selects"],
                 lapses=step["lapses"],
             )
             for step in stored["steps"]
@@ -119,6 +124,8 @@ def plan(loaded: LoadedRule, intent: Intent, given: Collection[str]) -> Plan:
         raise BadInput(f"{rule.id} says how to find this credential, not how to revoke it: it has no revocation")
     if intent is Intent.PROBE and rule.validation is None:
         raise BadInput(f"{rule.id} has no probe: nothing can tell whether the credential works")
+    if rule.secret == "required" and TOKEN not in given:
+        raise BadInput(f"{rule.id} needs the credential itself: give it on standard input")
     planner = _Planner(loaded, frozenset(given))
     steps = planner.revoke() if intent is Intent.REVOKE else planner.probe()
     return Plan(
@@ -222,6 +229,7 @@ class _Planner:
             uses=tuple(sorted(uses)),
             repeatable=step.may_repeat,
             tied=not step.mutates or self._is_tied(step.request),
+            selects=step.select is not None,
             lapses=step.lapses,
         )
 
@@ -257,7 +265,7 @@ class _Planner:
         if request.actor and ACTOR not in self.certain:
             raise BadInput(f"{where} of {self.rule.id} is signed by a connection: say which one with --connection")
         missing = sorted(names_of_request(request) - self.possible)
-        if TOKEN in missing:
+        if set(missing) & ({TOKEN} | groups_of(self.rule.pattern)):
             raise BadInput(f"{where} of {self.rule.id} needs the credential itself: give it on standard input")
         if missing:
             flags = " ".join(f"--var {name}=…" for name in missing)

@@ -40,7 +40,6 @@ PSEUDO = {Literal.name, Output.name, Illegal.name}
 TAGS = frozenset({"assign", "capture", "if", "unless", "case", "for", "break", "continue", "comment", "#"}) | PSEUDO
 """The tags that templates may use. The others print past our escaping, load other templates, or keep counts."""
 
-NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 HOST = re.compile(r"(https?)://([A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(?=[/?]|\s*\Z)")
 
 

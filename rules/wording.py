@@ -62,9 +62,7 @@ def nearest(name: str, known: Sequence[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else f"; known here: {', '.join(sorted(known))}"
 
 
-def _locate(
-    location: Sequence[str | int], model: type[Model], value: object
-) -> tuple[Place, frozenset[type[Model]]]:
+def _locate(location: Sequence[str | int], model: type[Model], value: object) -> tuple[Place, frozenset[type[Model]]]:
     """Follow pydantic's location through the value. It also names the kinds of unions, which are no keys."""
     place: Place = ()
     models = frozenset({model})

@@ -17,9 +17,9 @@ from typing import Any
 import structlog
 
 from rules.errors import BadInput
-from rules.pattern import TIME_LIMIT, compile_pattern, match_secret
 from rules.lifecycle import Intent
 from rules.loader import LoadedRule, hosts_of
+from rules.pattern import TIME_LIMIT, compile_pattern, match_secret
 from rules.plan import ACTOR, TOKEN, Plan, plan
 from rules.schema import Rule, Variable
 from rules.secret import Secret
@@ -80,7 +80,7 @@ class Checked:
 def submit(runtime: Runtime, order: Order) -> Receipt:
     """Check, seal, commit, ring. Raises BadInput and its like with nothing written."""
     checked = check(runtime, order)
-    submitted = moves.submit(runtime.database, _new_job(runtime, checked))
+    submitted = moves.submit(runtime.database, new_job(runtime, checked))
     log.info("submitted", job=submitted.job_id, rule=checked.loaded.rule.id, joined=submitted.joined)
     if submitted.joined:
         return Receipt(submitted.job_id, joined=True, rung=True)
@@ -141,7 +141,7 @@ def variables_of(rule: Rule) -> set[str]:
     return set(rule.variables) | {depends.variable for depends in rule.depends_on_rule}
 
 
-def _new_job(runtime: Runtime, checked: Checked) -> NewJob:
+def new_job(runtime: Runtime, checked: Checked) -> NewJob:
     order, rule = checked.order, checked.loaded.rule
     fingerprint = runtime.safe.fingerprint(order.secret or _named(order.variables))
     hidden = {name for name in order.variables if _is_secret(rule, name)}

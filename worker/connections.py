@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import ipaddress
 import threading
+import time
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -95,19 +96,21 @@ class Account:
                 self._own = self._ask_who()
             return self._own
 
-    def send(self, prepared: Prepared, *, actor: bool) -> Answer:
+    def send(self, prepared: Prepared, *, actor: bool, mutates: bool = False) -> Answer:
         """Send one request, signed where `actor` says so; a refused session is renewed once.
 
-        A 401 says that the provider did nothing, so sending again after a renewal is sound for any method.
+        A 401 says that the provider did nothing, so sending again after a renewal is sound for any method. Signing in,
+        sending and sending again share one time-out: a claim has to outlast all of it.
         """
+        deadline = self._deadline()
         if not actor:
-            return self._exchange(prepared)
-        session = self._sign_in()
-        answer = self._exchange(self._signed(prepared, session))
+            return self._exchange(prepared, deadline, mutates=mutates)
+        session = self._sign_in(deadline)
+        answer = self._exchange(self._signed(prepared, session), deadline, mutates=mutates)
         if answer.status != UNAUTHORIZED or self._identity is None or self._identity.sign_in is None:
             return answer
         self._forget(session)
-        return self._exchange(self._signed(prepared, self._sign_in()))
+        return self._exchange(self._signed(prepared, self._sign_in(deadline)), deadline, mutates=mutates)
 
     def close(self) -> None:
         """Revoke our own session, as well as can be: a process that ends must not leave a login behind."""
@@ -116,17 +119,25 @@ class Account:
         if session is None or self._identity is None or self._identity.sign_out is None:
             return
         try:
-            self._exchange(prepare(self._identity.sign_out, session, self._own_bases()))
+            self._exchange(prepare(self._identity.sign_out, session, self._own_bases()), self._deadline())
         except RevoqError as error:
             log.warning("sign_out_failed", connection=self.name, why=str(error))
 
     # ── inside ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _exchange(self, prepared: Prepared) -> Answer:
+    def _deadline(self) -> float:
+        return time.monotonic() + self._settings.request_timeout
+
+    def _exchange(self, prepared: Prepared, deadline: float, *, mutates: bool = False) -> Answer:
         connection = self._connection
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise ExchangeError(Trouble.TIMEOUT, sent=False, says="there was no time left to send it")
         return send(
             prepared,
-            timeout=self._settings.request_timeout,
+            timeout=left,
+            # A request that changes something never travels on a connection that was used before.
+            reuse=False if mutates else None,
             body_limit=self._settings.body_limit,
             allowed=(prepared.origin,),
             local=_local_origins(connection),
@@ -155,12 +166,13 @@ class Account:
         """The provider's title, for sentences."""
         return self.provider.title if self.provider is not None else "the provider"
 
-    def _sign_in(self) -> dict[str, str | Secret]:
+    def _sign_in(self, deadline: float) -> dict[str, str | Secret]:
         with self._lock:
             if self._session is None:
                 known = self._known()
                 if self._identity is not None and self._identity.sign_in is not None:
-                    known |= self._ask(self._identity.sign_in.request, self._identity.sign_in.extract, known)
+                    sign_in = self._identity.sign_in
+                    known |= self._ask(sign_in.request, sign_in.extract, known, deadline)
                 self._session = known
             return self._session
 
@@ -175,17 +187,18 @@ class Account:
     def _ask_who(self) -> Who:
         if not self.signs or self._identity is None:
             return Who()
-        known = dict(self._sign_in())
+        deadline = self._deadline()
+        known = dict(self._sign_in(deadline))
         if self._identity.whoami is not None:
-            known |= self._ask(self._identity.whoami.request, self._identity.whoami.extract, known)
+            known |= self._ask(self._identity.whoami.request, self._identity.whoami.extract, known, deadline)
         own = self._identity.own
         return Who(id=_plain(known, own.id), subject=_plain(known, own.subject), tenant=_plain(known, own.tenant))
 
     def _ask(
-        self, request: Request, extract: Mapping[str, Extraction], known: Mapping[str, str | Secret]
+        self, request: Request, extract: Mapping[str, Extraction], known: Mapping[str, str | Secret], deadline: float
     ) -> dict[str, str | Secret]:
         prepared = prepare(request, known, self._own_bases())
-        answer = self._exchange(self._signed(prepared, known) if request.actor else prepared)
+        answer = self._exchange(self._signed(prepared, known) if request.actor else prepared, deadline)
         outcome = read_step(Step(request=request, mutating=False), answer, known)
         if outcome is Outcome.RETRY:
             raise ExchangeError(

@@ -30,10 +30,10 @@ SLEPT_THROUGH = 10 * SECOND
 """Waits shorter than this are slept through under the claim; longer ones go to the ledger."""
 HOLD_POLL = 3600 * SECOND
 """A held job looks again after this long by itself; lifting the hold wakes it at once."""
-HELD = "held"
-"""What `jobs.reason` says while a job waits for a hold to be lifted."""
-CRASHES = 5
-"""How often a job may bring a worker's own code down before a person is asked."""
+NOBODY_ASKED = 30.0
+"""Seconds, give or take half, until a provider that did not answer our sign-in is asked again."""
+CRASHES = 8
+"""How often a job may bring a worker down, or be left behind by one, before a person is asked."""
 
 
 def carry(runtime: Runtime, job_id: str, worker: str) -> Decision | None:
@@ -50,13 +50,15 @@ def carry(runtime: Runtime, job_id: str, worker: str) -> Decision | None:
             return None
         except Exception as error:  # noqa: BLE001 - whatever it is, the job must not be lost with it
             log.exception("crashed")
-            return _end(runtime, claim, _crashed(runtime, claim, error))
+            return _crashed(runtime, claim, error)
         finally:
             case.forget()
 
 
 def _carry(runtime: Runtime, claim: Claim, case: Case) -> Decision:
     """Open, then decide and do, until a decision ends the claim."""
+    if claim.job.attempt > CRASHES:
+        return _end(runtime, claim, Park(Reason.BUDGET_SPENT, f"{claim.job.attempt} workers were lost over this job"))
     try:
         case.open()
     except NotReady as error:
@@ -84,7 +86,7 @@ def _take(runtime: Runtime, claim: Claim, case: Case, planned: Planned) -> Decis
         return _unformed(runtime, claim, case, planned, str(error))
     started = time.monotonic()
     number = _intend(runtime, claim, planned, step.label)
-    result = _send(runtime, case, step, started)
+    result = _send(runtime, claim, case, step, started)
     case.record(planned, number, result)
     log.info("step", step=planned.name, purpose=planned.purpose.value, outcome=result.outcome.value, says=result.says)
     return None
@@ -101,12 +103,16 @@ def _intend(runtime: Runtime, claim: Claim, planned: Planned, label: Mapping[str
     )
 
 
-def _send(runtime: Runtime, case: Case, step: http.HttpStep, started: float) -> Result:
+def _send(runtime: Runtime, claim: Claim, case: Case, step: http.HttpStep, started: float) -> Result:
     """Send, but only while the claim outlasts the request's whole time-out: nobody else may begin meanwhile."""
     if time.monotonic() - started + runtime.settings.request_timeout >= runtime.settings.claim:
         return Result(Outcome.NOT_SENT, "the claim would not have outlasted the request, so nothing was sent")
+
+    def keep() -> None:
+        moves.extend(runtime.database, claim, runtime.settings.claim)
+
     try:
-        return http.perform(step, case.account, runtime.safe)
+        return http.perform(step, case.account, runtime.safe, keep)
     except ConnectionUnusable as error:
         return Result(Outcome.DENIED, str(error))
 
@@ -121,7 +127,7 @@ def _unformed(runtime: Runtime, claim: Claim, case: Case, planned: Planned, says
 def _held(runtime: Runtime, claim: Claim, held: Held) -> Decision:
     """A hold is on: nothing left, and the job waits until it is lifted."""
     until = runtime.database.now() + HOLD_POLL
-    moves.wait(runtime.database, claim, until, str(held), HELD)
+    moves.wait(runtime.database, claim, until, str(held), moves.HELD)
     log.info("held", why=str(held))
     return Wait(until, str(held))
 
@@ -132,17 +138,22 @@ def _sleep(runtime: Runtime, claim: Claim, until: int) -> None:
 
 
 def _later(runtime: Runtime, claim: Claim, why: str) -> Decision:
+    """The provider cannot even be asked who we are: look again in a while, for as long as the settings say."""
     now = runtime.database.now()
     if now - claim.job.first_seen > runtime.settings.retry_for * SECOND:
         return Park(Reason.BUDGET_SPENT, why)
-    delay = max(backoff(claim.job.attempt + 1, random.random()), SLEPT_THROUGH / SECOND)  # noqa: S311 - jitter
-    return Wait(now + int(delay * SECOND), why)
+    return Wait(now + int(NOBODY_ASKED * (0.5 + random.random()) * SECOND), why)  # noqa: S311 - jitter
 
 
 def _crashed(runtime: Runtime, claim: Claim, error: Exception) -> Decision:
     """Our own code failed: let go, and after a few times ask for a person. The text of the error stays in the log."""
-    says = f"revoq itself failed with {type(error).__name__}; the worker's log has the traceback"
-    return Park(Reason.BUDGET_SPENT, says) if claim.job.attempt >= CRASHES else _later(runtime, claim, says)
+    says = f"revoq itself failed with {type(error).__name__}; the worker's log has more"
+    attempt = claim.job.attempt + 1
+    if attempt > CRASHES:
+        return _end(runtime, claim, Park(Reason.BUDGET_SPENT, says))
+    until = runtime.database.now() + int(max(backoff(attempt, random.random()), 10.0) * SECOND)  # noqa: S311 - jitter
+    moves.wait(runtime.database, claim, until, says, attempt=attempt)
+    return Wait(until, says)
 
 
 def _end(runtime: Runtime, claim: Claim, decision: Decision, case: Case | None = None) -> Decision:

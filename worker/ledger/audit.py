@@ -25,6 +25,7 @@ GLOBAL = "revoq"
 """The chain of what belongs to no job: holds, keys, settings. Nothing remembers its end but the seals."""
 PAGE = 1000
 """Rows that a check holds in memory at once."""
+_WRITE = insert(audit)
 PLACE = and_(seals.c.job == audit.c.job, seals.c.audit_number == audit.c.number)
 """What makes a seal the seal of a row."""
 
@@ -98,7 +99,8 @@ def entry(previous: Head, *, job: str, at: int, event: str, **facts: Any) -> Ent
 
 
 def write(conn: Connection, new: Entry) -> None:
-    conn.execute(insert(audit).values(job=new.job, number=new.number, at=new.at, row=new.row, hash=new.hash))
+    row = {"job": new.job, "number": new.number, "at": new.at, "row": new.row, "hash": new.hash}
+    conn.execute(_WRITE, row)
 
 
 def append(conn: Connection, *, job: str, number: int, previous: str, at: int, event: str, **facts: Any) -> str:

@@ -233,7 +233,7 @@ def _checked(url: str) -> URL:
     try:
         parsed = make_url(url)
         backend = parsed.get_backend_name()
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         backend = ""
     if backend == "postgresql":
         return parsed.set(drivername="postgresql+psycopg")

@@ -13,28 +13,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Select,
-    Table,
-    and_,
-    exists,
-    func,
-    insert,
-    or_,
-    select,
-    update,
-)
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Select, and_, func, or_, select, update
 
 from rules.errors import BadInput, MoveRefused
-from rules.lifecycle import MOVES, OPEN, BatchState, Intent, Outcome, Reason, State, StepState, Verdict
+from rules.lifecycle import MOVES, OPEN, Intent, Outcome, Reason, State, StepState, Verdict
 from worker.errors import ClaimLost, Held, UnknownJob
 from worker.ledger import audit
+from worker.ledger import statements as sql
 from worker.ledger.database import Database, Lock, lock
 from worker.ledger.rows import EVERYTHING, SECOND, Claim, Head, Hold, Job, NewJob, Ring, SealedSecret, Submitted, job_of
-from worker.ledger.tables import accounts, batches, credentials, jobs, secrets, steps
+from worker.ledger.tables import accounts, credentials, jobs, secrets
 
 HELD = "held"
 """What the reason of a job says that waits for a hold to be lifted."""
@@ -82,14 +70,6 @@ def permit(before: State, after: State) -> None:
         raise MoveRefused(f"a job cannot go from {before} to {after}")
 
 
-def is_due(at: int) -> ColumnElement[bool]:
-    """Whether a worker may claim: due and not held, or under a lease that ran out; and its batch lets it."""
-    waits = and_(jobs.c.state.in_([State.QUEUED, State.WAITING]), jobs.c.not_before <= at)
-    left = and_(jobs.c.state == State.RUNNING, jobs.c.lease_until <= at)
-    closed = exists().where(batches.c.id == jobs.c.batch, batches.c.state.in_([BatchState.LOADING, BatchState.PAUSED]))
-    return and_(or_(waits, left), or_(jobs.c.batch.is_(None), ~closed))
-
-
 # ── submitting ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -124,12 +104,11 @@ def _credential(db: Database, conn: Connection, new: NewJob, at: int) -> str:
         "connection": new.connection,
         "first_seen": at,
     }
-    statement = _insert(conn, credentials).values(row).on_conflict_do_nothing().returning(credentials.c.id)
-    inserted = conn.scalar(statement)
+    inserted = conn.scalar(sql.insert_unless_there(conn.dialect.name, credentials), row)
     if inserted is not None:
         return str(inserted)
-    same = [credentials.c[name] == row[name] for name in ("fingerprint", "rule", "connection")]
-    return str(conn.execute(select(credentials.c.id).where(*same)).scalar_one())
+    same = {"its_fingerprint": new.fingerprint, "its_rule": new.rule, "my_connection": new.connection}
+    return str(conn.execute(sql.FIND_CREDENTIAL, same).scalar_one())
 
 
 def _open(db: Database, conn: Connection, new: NewJob, credential: str, at: int) -> str | None:
@@ -150,29 +129,29 @@ def _open(db: Database, conn: Connection, new: NewJob, credential: str, at: int)
         "rings": 0,
         **_head(first),
     }
-    if conn.execute(_insert(conn, jobs).values(row).on_conflict_do_nothing()).rowcount == 0:
+    if conn.scalar(sql.insert_unless_there(conn.dialect.name, jobs), row) is None:
         return None
     audit.write(conn, first)
     # What is known of the credential already was learned from the provider; a requester's word only fills gaps.
-    said = {name: func.coalesce(credentials.c[name], getattr(new, name)) for name in ("provider_id", "subject")}
     if new.provider_id is not None or new.subject is not None:
-        conn.execute(update(credentials).where(credentials.c.id == credential).values(said))
+        said = {"this": credential, "its_provider_id": new.provider_id, "its_subject": new.subject}
+        conn.execute(sql.FILL_GAPS, said)
     _keep(conn, new.secrets, job=job, credential=credential)
     return job
 
 
 def _join(conn: Connection, new: NewJob, credential: str, at: int) -> str | None:
     """Add this request to the open job's chain, or None where that job has just ended."""
-    same = and_(jobs.c.credential == credential, jobs.c.connection == new.connection, jobs.c.intent == new.intent)
+    same = {"this": credential, "my_connection": new.connection, "my_intent": new.intent}
     # The lock waits for a worker that is writing to the chain, and then shows the row as that worker left it.
-    row = conn.execute(_locking(select(jobs).where(same, jobs.c.state.in_(OPEN)))).mappings().one_or_none()
+    row = conn.execute(sql.LOCK_OPEN_JOB, same).mappings().one_or_none()
     if row is None:
         return None
     job = job_of(row)
     told = audit.entry(_head_of(job), job=job.id, at=at, event="joined", **_request(new))
     more_urgent = {"priority": new.priority, "queue": new.queue, "rung_at": None}
     changes = more_urgent if new.priority < job.priority else {}
-    conn.execute(update(jobs).where(jobs.c.id == job.id).values(**changes, **_head(told)))
+    conn.execute(sql.CHANGE_JOB, {"this": job.id, **changes, **_head(told)})
     audit.write(conn, told)
     if new.secrets and not _has_secrets(conn, job.id):
         _keep(conn, new.secrets, job=job.id, credential=credential)
@@ -198,11 +177,11 @@ def _keep(conn: Connection, sealed: Sequence[SealedSecret], *, job: str, credent
     """Store sealed secrets with their job and credential."""
     if sealed:
         rows = [{**asdict(secret), "job": job, "credential": credential} for secret in sealed]
-        conn.execute(insert(secrets), rows)
+        conn.execute(sql.KEEP, rows)
 
 
 def _has_secrets(conn: Connection, job: str) -> bool:
-    return conn.scalar(select(exists().where(secrets.c.job == job, secrets.c.ciphertext.is_not(None)))) is True
+    return conn.scalar(sql.HAS_SECRETS, {"this": job}) is True
 
 
 # ── a worker's moves ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -216,8 +195,7 @@ def claim(db: Database, job_id: str, *, lease: float, worker: str) -> Claim | No
     with db.begin() as conn:
         at = db.now()
         # Of two that come at once, the second waits for the row's lock and then finds that it is due no more.
-        ready = select(jobs).where(jobs.c.id == job_id, is_due(at))
-        row = conn.execute(_locking(ready)).mappings().one_or_none()
+        row = conn.execute(sql.LOCK_DUE_JOB, {"this": job_id, "moment": at}).mappings().one_or_none()
         if row is None:
             return None
         job = job_of(row)
@@ -241,7 +219,7 @@ def claim(db: Database, job_id: str, *, lease: float, worker: str) -> Claim | No
             fence=job.fence + 1,
             lost=lost or None,
         )
-        conn.execute(update(jobs).where(jobs.c.id == job.id).values(**changes, **_head(told)))
+        conn.execute(sql.CHANGE_JOB, {"this": job.id, **changes, **_head(told)})
         audit.write(conn, told)
     job = replace(job, **changes, **_head(told))
     return Claim(job, worker, lease, job.fence, at + _micros(lease), told.head, last, lost)
@@ -249,15 +227,8 @@ def claim(db: Database, job_id: str, *, lease: float, worker: str) -> Claim | No
 
 def _lose_intended(conn: Connection, job: str, at: int) -> tuple[int, tuple[int, ...]]:
     """The number of the last step, and of those that were intended and have no answer: these are lost from now on."""
-    says = "its worker was gone before the answer was written down; nobody knows what the provider did"
-    statement = (
-        update(steps)
-        .where(steps.c.job == job, steps.c.state == StepState.INTENDED)
-        .values(state=StepState.LOST, outcome=Outcome.LOST, says=says, ended_at=at)
-        .returning(steps.c.number)
-    )
-    lost = tuple(sorted(conn.scalars(statement)))
-    last: int | None = conn.scalar(select(func.max(steps.c.number)).where(steps.c.job == job))
+    lost = tuple(sorted(conn.scalars(sql.LOSE_STEPS, {"this": job, "moment": at})))
+    last: int | None = conn.scalar(sql.LAST_STEP, {"this": job})
     return last or 0, lost
 
 
@@ -297,7 +268,7 @@ def intend(
             "request": dict(request),
             "started_at": at,
         }
-        conn.execute(insert(steps).values(row))
+        conn.execute(sql.ADD_STEP, row)
     claim.head, claim.lease_until, claim.steps = told.head, until, number
     return number
 
@@ -336,11 +307,11 @@ def record(  # noqa: PLR0913 - a step's whole result
         facts = {"step": number, "outcome": outcome, "says": plain(says), "evidence": _digest(evidence), **learned}
         event = f"step {StepState.INTENDED}→{StepState.DONE}"
         told = _advance(conn, claim, at, event, {"lease_until": until}, facts)
-        mine = and_(steps.c.job == claim.job.id, steps.c.number == number, steps.c.state == StepState.INTENDED)
-        if conn.execute(update(steps).where(mine).values(**result, ended_at=at)).rowcount == 0:
+        mine = {"this": claim.job.id, "my_number": number}
+        if conn.execute(sql.END_STEP, {**mine, **result, "ended_at": at}).rowcount == 0:
             raise MoveRefused(f"step {number} of {claim.job.id} was not intended, or has its result already")
         if learned:
-            conn.execute(update(credentials).where(credentials.c.id == claim.job.credential).values(learned))
+            conn.execute(sql.LEARN, {"this": claim.job.credential, **learned})
         _keep(conn, secrets, job=claim.job.id, credential=claim.job.credential)
     claim.head, claim.lease_until = told.head, until
 
@@ -391,7 +362,7 @@ def extend(db: Database, claim: Claim, lease: float) -> None:
     """Move the claim's end to `lease` seconds from now. Not a move: it leaves no row."""
     with db.begin() as conn:
         until = db.now() + _micros(lease)
-        if conn.execute(update(jobs).where(_held_by(claim)).values(lease_until=until)).rowcount == 0:
+        if conn.execute(sql.CHANGE_MINE, {**_mine(claim), "lease_until": until}).rowcount == 0:
             raise _lost(claim)
     claim.lease_until = until
 
@@ -429,13 +400,14 @@ def _advance(
     """Change the claimed row and add to its chain, or raise: ClaimLost, or Held where a hold may speak against it."""
     # At first with the head as our last write left it: nobody else writes to this chain, except who joins the job.
     # Where the count is 0 somebody did, or took the job over, or there is a hold; the lock tells which.
+    move, extra = sql.ADVANCE, {}
+    if unless_held:
+        move, extra = sql.ADVANCE_UNLESS_HELD, {"my_connection": claim.job.connection}
     for find_head in (_remembered_head, _locked_head):
-        told = audit.entry(
-            find_head(conn, claim), job=claim.job.id, at=at, event=event, actor=claim.worker, fence=claim.fence, **facts
-        )
-        mine = and_(_held_by(claim), jobs.c.audit_number == told.number - 1)
-        guard = and_(mine, ~_hold_on(claim.job.connection)) if unless_held else mine
-        if conn.execute(update(jobs).where(guard).values(**changes, **_head(told))).rowcount:
+        head = find_head(conn, claim)
+        told = audit.entry(head, job=claim.job.id, at=at, event=event, actor=claim.worker, fence=claim.fence, **facts)
+        row = {**changes, **_head(told), **_mine(claim), "my_head": head.number, **extra}
+        if conn.execute(move, row).rowcount:
             audit.write(conn, told)
             return told
     raise Held(_why_held(conn, claim.job.connection))
@@ -447,15 +419,14 @@ def _remembered_head(_conn: Connection, claim: Claim) -> Head:
 
 def _locked_head(conn: Connection, claim: Claim) -> Head:
     """The head as it is, or ClaimLost where the fence has moved on or the job is not running any more."""
-    row = conn.execute(_locking(select(jobs.c.audit_number, jobs.c.audit_hash).where(_held_by(claim)))).one_or_none()
+    row = conn.execute(sql.LOCK_HEAD, _mine(claim)).one_or_none()
     if row is None:
         raise _lost(claim)
     return Head(row.audit_number, row.audit_hash)
 
 
-def _held_by(claim: Claim) -> ColumnElement[bool]:
-    """Whether the job is still this claim's: a lease that ran out harms nothing until somebody took the job over."""
-    return and_(jobs.c.id == claim.job.id, jobs.c.fence == claim.fence, jobs.c.state == State.RUNNING)
+def _mine(claim: Claim) -> dict[str, Any]:
+    return {"this": claim.job.id, "my_fence": claim.fence}
 
 
 def _lost(claim: Claim) -> ClaimLost:
@@ -525,12 +496,12 @@ def _step_in(
     """Move a locked job for a person."""
     permit(job.state, after)
     told = audit.entry(_head_of(job), job=job.id, at=at, event=f"{job.state}→{after}", actor=plain(actor), **facts)
-    conn.execute(update(jobs).where(jobs.c.id == job.id).values(state=after, **changes, **_head(told)))
+    conn.execute(sql.CHANGE_JOB, {"this": job.id, "state": after, **changes, **_head(told)})
     audit.write(conn, told)
 
 
 def _locked(conn: Connection, job_id: str) -> Job:
-    row = conn.execute(_locking(select(jobs).where(jobs.c.id == job_id))).mappings().one_or_none()
+    row = conn.execute(sql.LOCK_JOB, {"this": job_id}).mappings().one_or_none()
     if row is None:
         raise UnknownJob(f"there is no job {job_id}; `revoq jobs list` shows them")
     return job_of(row)
@@ -545,8 +516,7 @@ def hold_on(db: Database, connection: str, *, actor: str, why: str) -> int:
         lock(conn, Lock.HOLDS)
         at = db.now()
         hold = {"held_at": at, "held_by": plain(actor), "held_why": plain(why)}
-        statement = _insert(conn, accounts).values(connection=connection, **hold)
-        conn.execute(statement.on_conflict_do_update(index_elements=[accounts.c.connection], set_=hold))
+        conn.execute(sql.put_hold(conn.dialect.name), {"connection": connection, **hold})
         concerned = [] if connection == EVERYTHING else [jobs.c.connection == connection]
         unfinished = jobs.c.state.in_(OPEN - {State.PARKED})
         count = conn.scalar(select(func.count()).select_from(jobs).where(unfinished, *concerned)) or 0
@@ -563,7 +533,8 @@ def hold_off(db: Database, connection: str, *, actor: str, why: str) -> int:
         if conn.execute(update(accounts).where(held).values(held_at=None, held_by=None, held_why=None)).rowcount == 0:
             return 0
         # A job that another hold still stops goes on waiting.
-        free = and_(jobs.c.state == State.WAITING, jobs.c.reason == HELD, ~_hold_on(jobs.c.connection))
+        waits = and_(jobs.c.state == State.WAITING, jobs.c.reason == HELD, jobs.c.not_before > at)
+        free = and_(waits, ~sql.is_held(jobs.c.connection))
         count = conn.execute(update(jobs).where(free).values(not_before=at)).rowcount
         audit.append_global(
             conn,
@@ -575,11 +546,6 @@ def hold_off(db: Database, connection: str, *, actor: str, why: str) -> int:
             due=count,
         )
     return count
-
-
-def _hold_on(connection: str | ColumnElement[str]) -> ColumnElement[bool]:
-    concerned = or_(accounts.c.connection == connection, accounts.c.connection == EVERYTHING)
-    return exists().where(concerned, accounts.c.held_at.is_not(None))
 
 
 def _why_held(conn: Connection, connection: str) -> str:
@@ -595,7 +561,7 @@ def ring(db: Database, job_ids: Iterable[str]) -> list[Ring]:
     """Mark those of these jobs that can be claimed now as rung, just before the messages are sent."""
     with db.begin() as conn:
         at = db.now()
-        return _mark_rung(conn, at, select(jobs.c.id).where(jobs.c.id.in_(list(job_ids)), is_due(at)))
+        return _mark_rung(conn, at, select(jobs.c.id).where(jobs.c.id.in_(list(job_ids)), sql.is_due(at)))
 
 
 def ring_due(db: Database, limit: int, ring_after: float) -> list[Ring]:
@@ -608,7 +574,7 @@ def ring_due(db: Database, limit: int, ring_after: float) -> list[Ring]:
         at = db.now()
         became_due = func.coalesce(jobs.c.lease_until, jobs.c.not_before)
         silent = or_(jobs.c.rung_at.is_(None), jobs.c.rung_at < became_due, jobs.c.rung_at <= at - _micros(ring_after))
-        found = select(jobs.c.id).where(is_due(at), silent).order_by(jobs.c.priority, jobs.c.first_seen, jobs.c.id)
+        found = select(jobs.c.id).where(sql.is_due(at), silent).order_by(jobs.c.priority, jobs.c.first_seen, jobs.c.id)
         return _mark_rung(conn, at, found.limit(limit))
 
 
@@ -639,8 +605,10 @@ def shred(db: Database, limit: int) -> int:
             .with_for_update(skip_locked=True)
             .cte("past")
         )
-        statement = update(secrets).where(secrets.c.id.in_(select(past.c.id)))
-        count = conn.execute(statement.values(ciphertext=None, nonce=None, shredded_at=at)).rowcount
+        gone = {"ciphertext": None, "nonce": None, "shredded_at": at}
+        # Counted by what comes back: Python's driver knows no count of rows for a statement that begins with WITH.
+        statement = update(secrets).where(secrets.c.id.in_(select(past.c.id))).values(gone).returning(secrets.c.id)
+        count = len(conn.scalars(statement).all())
         if count:
             audit.append_global(conn, at=at, event="secrets sealed→shredded", count=count)
     return count
@@ -649,8 +617,7 @@ def shred(db: Database, limit: int) -> int:
 def _hasten(conn: Connection, job: str, shred_by: int | None) -> None:
     """Bring the end of a job's secrets forward; never put it off."""
     if shred_by is not None:
-        later = and_(secrets.c.job == job, secrets.c.shred_by > shred_by, secrets.c.shredded_at.is_(None))
-        conn.execute(update(secrets).where(later).values(shred_by=shred_by))
+        conn.execute(sql.HASTEN, {"this": job, "sooner": shred_by, "shred_by": shred_by})
 
 
 # ── pieces ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -659,16 +626,6 @@ def _hasten(conn: Connection, job: str, shred_by: int | None) -> None:
 def plain(text: str) -> str:
     """The text without what PostgreSQL or UTF-8 refuses: a byte in a provider's answer must not stop a move."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
-
-
-def _locking(query: Select[Any]) -> Select[Any]:
-    """Hold the rows until the end of the transaction; on SQLite the whole transaction is alone already."""
-    return query.with_for_update(key_share=True)
-
-
-def _insert(conn: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
-    """An INSERT that knows ON CONFLICT."""
-    return postgresql.insert(table) if conn.dialect.name == "postgresql" else sqlite.insert(table)
 
 
 def _head(told: audit.Entry) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from worker.errors import UnknownJob
 from worker.ledger import tables
 from worker.ledger.audit import count_unsealed
 from worker.ledger.database import Database
-from worker.ledger.moves import is_due
 from worker.ledger.rows import (
     EVERYTHING,
     AuditRow,
@@ -29,6 +28,7 @@ from worker.ledger.rows import (
     line_of,
     step_of,
 )
+from worker.ledger.statements import is_due
 
 KNEW = (Verdict.REVOKED, Verdict.ALREADY_REVOKED, Verdict.DISABLED, Verdict.RESTORED, Verdict.ROTATED)
 """Endings that show that this account knew the credential."""

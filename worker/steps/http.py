@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -79,18 +79,22 @@ def content_of(planned: Planned, rule: Rule) -> Step | ProbeContent:
     return names[planned.name]
 
 
-def perform(step: HttpStep, account: Account, safe: Safe) -> Result:
-    """Send it, read it, take out of it what the rule wants. Never raises for anything that the provider does."""
+def perform(step: HttpStep, account: Account, safe: Safe, keep: Callable[[], None]) -> Result:
+    """Send it, read it, take out of it what the rule wants. Never raises for anything that the provider does.
+
+    `keep` is called between the pages of a list, so that the claim outlasts a long one.
+    """
     try:
         if isinstance(step.content, Step) and step.content.select is not None:
-            return _list(step, account, safe)
+            return _list(step, account, safe, keep)
         return _ask(step, account, safe)
     except ExchangeError as error:
         return _unanswered(step, error)
 
 
 def _ask(step: HttpStep, account: Account, safe: Safe) -> Result:
-    answer = account.send(step.prepared, actor=step.content.request.actor)
+    mutates = step.planned.purpose is Purpose.ACT
+    answer = account.send(step.prepared, actor=step.content.request.actor, mutates=mutates)
     outcome = _read(step, answer)
     says = f"{_shown(step)} answered {answer.status}"
     evidence = _evidence(answer, _matchers(step), step.values, safe)
@@ -107,7 +111,7 @@ def _ask(step: HttpStep, account: Account, safe: Safe) -> Result:
     return Result(outcome, says, taken=taken, secrets=secrets, evidence=evidence)
 
 
-def _list(step: HttpStep, account: Account, safe: Safe) -> Result:
+def _list(step: HttpStep, account: Account, safe: Safe, keep: Callable[[], None]) -> Result:
     """Read a list to its end and single one row out, or say why that cannot be done."""
     assert isinstance(step.content, Step) and step.content.select is not None  # noqa: S101, PT018 - the caller has looked
     select = step.content.select
@@ -115,6 +119,8 @@ def _list(step: HttpStep, account: Account, safe: Safe) -> Result:
     request: Prepared | None = listing.first
     answer: Answer | None = None
     while request is not None:
+        if listing.pages:
+            keep()
         answer = account.send(request, actor=step.content.request.actor)
         outcome = _read(step, answer)
         says = f"{_shown(step)} answered {answer.status} on page {listing.pages + 1}"

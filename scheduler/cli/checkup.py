@@ -1,0 +1,224 @@
+"""What can be wrong with a revoq and how to mend it, one check after the other; showing them is `doctor`'s."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from rules.decide import SECOND
+from rules.errors import RevoqError, RuleErrors
+from rules.loader import builtin, read
+from rules.secret import Secret
+from scheduler.app import CLOCK
+from scheduler.cli.answering import ask_workers
+from scheduler.cli.connections import check_identities
+from scheduler.cli.desk import adopt, open_ledger, sqlite_file
+from scheduler.cli.present import ago
+from scheduler.processes import broker_dir, run_dir
+from worker.app import BULK, ROTATION, URGENT
+from worker.errors import SettingsError, SettingsErrors
+from worker.ledger import reads
+from worker.safe import Ring, Safe
+from worker.settings import CONFIG, CONFIG_NAME, Settings, check_private, load_settings, private_files
+
+QUEUES = (URGENT, BULK, ROTATION, CLOCK)
+ANSWER_WITHIN = 2.0
+LATE = 120 * SECOND
+"""A job that is due for longer than this has nobody who rings for it, or nobody who listens."""
+
+
+class Health(StrEnum):
+    """How one thing is."""
+
+    OK = "ok"
+    WARN = "warn"  # worth knowing; revoq works all the same
+    FAIL = "fail"  # wrong, and has to be mended
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at: what is so, and the command that mends it."""
+
+    name: str
+    state: Health
+    says: str
+    mend: str = ""
+
+
+def examine() -> list[Check]:
+    """Look at everything; whatever one check raises is that check's own failure."""
+    try:
+        settings = adopt(load_settings())
+    except SettingsErrors as errors:
+        return [Check("settings", Health.FAIL, str(mistake), "mend the settings") for mistake in errors.mistakes]
+    except SettingsError as error:
+        return [Check("settings", Health.FAIL, str(error), "mend the settings")]
+    return [found for check in CHECKS for found in attempt(check, settings)]
+
+
+def attempt(check: Callable[[Settings], Iterable[Check]], settings: Settings) -> Iterator[Check]:
+    name = check.__name__.removeprefix("look_at_").replace("_", " ")
+    try:
+        yield from check(settings)
+    except RevoqError as error:
+        yield Check(name, Health.FAIL, str(error))
+
+
+def look_at_settings(settings: Settings) -> Iterator[Check]:
+    file = config_file(settings)
+    came = f"from {file}" if file is not None else "by default and from variables"
+    kind = "SQLite" if sqlite_file(settings) is not None else "PostgreSQL"
+    broker = "the embedded broker" if settings.embedded_broker else "a broker of its own"
+    yield Check("settings", Health.OK, f"{came}: {kind}, {broker}, {len(settings.connections)} connections")
+
+
+def look_at_keys(settings: Settings) -> Iterator[Check]:
+    if settings.seal_keys is None:
+        yield Check("keys", Health.FAIL, f"there are none at {settings.keys_file}", "revoq keys generate")
+        return
+    safe = Safe(Ring.parse(settings.seal_keys or Secret("")))
+    yield Check("keys", Health.OK, f"{safe.seal_key} seals, {safe.fingerprint_key} makes fingerprints")
+
+
+def look_at_files(settings: Settings) -> Iterator[Check]:
+    """Keys, settings and state that others can read, and the folders that they are in."""
+    wrong = [says for path in kept_files(settings) if (says := check_private(path))]
+    folders = [settings.data_dir, run_dir(settings), broker_dir(settings)]
+    for says in wrong:
+        sentence, _, mend = says.rpartition(": ")
+        yield Check("files", Health.FAIL, sentence, mend)
+    for folder in folders:
+        mode = stat.S_IMODE(folder.stat().st_mode) if folder.is_dir() else 0
+        if mode & 0o077:
+            says = f"{folder} has mode {mode:04o}, so others than its owner can look into it"
+            yield Check("files", Health.FAIL, says, f"chmod 700 {folder}")
+            wrong.append(says)
+    if not wrong:
+        yield Check("files", Health.OK, "keys, settings and state are readable by their owner alone")
+
+
+def look_at_git(settings: Settings) -> Iterator[Check]:
+    """A secret inside a git tree is one `git add .` away from everybody."""
+    caught = [(path, tree) for path in private_files(settings) if (tree := git_tree(path)) is not None]
+    for path, tree in caught:
+        says = f"{path} is inside the git tree {tree}, one `git add` away from everybody"
+        yield Check("git", Health.FAIL, says, f"move it out of {tree}")
+    if not caught:
+        yield Check("git", Health.OK, "no secret is inside a git tree")
+
+
+def look_at_rules(settings: Settings) -> Iterator[Check]:
+    folders = [builtin(), *settings.rules_path]
+    for path in writable(folders):
+        says = f"{path} can be written by others, who could send requests with our identities"
+        yield Check("rules", Health.FAIL, says, f"chmod go-w {path}")
+    catalogue, mistakes = read(folders)
+    for mistake in RuleErrors(mistakes).mistakes:
+        yield Check("rules", Health.FAIL, str(mistake), "revoq rules check")
+    yield Check("rules", Health.OK, f"{len(catalogue)} rules can be used")
+
+
+def look_at_connections(settings: Settings) -> Iterator[Check]:
+    catalogue, _ = read([builtin(), *settings.rules_path])
+    wrong = check_identities(settings, catalogue)
+    for name, says in wrong.items():
+        yield Check("connections", Health.FAIL, says, f"revoq connections test {name}")
+    if not wrong:
+        count = len(settings.connections)
+        says = f"the secrets of all {count} can be read" if count else "there are none in the settings"
+        yield Check("connections", Health.OK, says)
+
+
+def look_at_database(settings: Settings) -> Iterator[Check]:
+    db = open_ledger(settings)
+    yield Check("database", Health.OK, "it answers, and its tables are of this version")
+    for hold in reads.holds(db):
+        yield Check("hold", Health.WARN, hold.says, "revoq hold off --reason …")
+
+
+def look_at_broker(settings: Settings) -> Iterator[Check]:
+    answers = ask_workers(ANSWER_WITHIN)
+    mend = "revoq up" if settings.embedded_broker else "start it, or look at REVOQ_BROKER_URL"
+    if answers.broker:
+        yield Check("broker", Health.FAIL, f"it does not answer ({answers.broker}); jobs are kept until it does", mend)
+        return
+    yield Check("broker", Health.OK, "it answers")
+    missing = [queue for queue in QUEUES if not answers.serves(queue)]
+    for queue in missing:
+        yield Check("workers", Health.FAIL, f"nobody serves the queue {queue}", "revoq up, or start that worker")
+    if not missing:
+        yield Check("workers", Health.OK, f"{', '.join(sorted(answers.queues))} serve all queues")
+
+
+def look_at_clock(settings: Settings) -> Iterator[Check]:
+    """Whether somebody rings: told from what should have happened by now."""
+    vitals = reads.vitals(open_ledger(settings))
+    late = int(settings.ring_after * SECOND) + LATE
+    mend = "revoq up, or start beat and the worker of the queue clock"
+    wrong = False
+    if vitals.oldest_due is not None and vitals.now - vitals.oldest_due > late:
+        wrong = True
+        says = f"{vitals.due} jobs are due, one of them for {ago(vitals.oldest_due, vitals.now)}, and nobody takes them"
+        yield Check("clock", Health.FAIL, says, mend)
+    if vitals.unshredded:
+        wrong = True
+        says = f"{vitals.unshredded} sealed secrets are past their date and not shredded"
+        yield Check("clock", Health.FAIL, says, mend)
+    if vitals.unsealed and (vitals.last_seal is None or vitals.now - vitals.last_seal > late):
+        wrong = True
+        yield Check("clock", Health.WARN, f"{vitals.unsealed} rows of the audit trail are not sealed yet", mend)
+    if not wrong:
+        yield Check("clock", Health.OK, "nothing is late")
+
+
+CHECKS: tuple[Callable[[Settings], Iterable[Check]], ...] = (
+    look_at_settings,
+    look_at_keys,
+    look_at_files,
+    look_at_git,
+    look_at_rules,
+    look_at_connections,
+    look_at_database,
+    look_at_broker,
+    look_at_clock,
+)
+
+# ── where things are ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def config_file(settings: Settings) -> Path | None:
+    """The settings' file: the one that is named, the one here, or the one in the data folder."""
+    named = os.environ.get(CONFIG)
+    places = [Path(named).expanduser()] if named else [Path(CONFIG_NAME), settings.data_dir / CONFIG_NAME]
+    return next((path.absolute() for path in places if path.is_file()), None)
+
+
+def kept_files(settings: Settings) -> list[Path]:
+    """Everything that is for its owner's eyes: what the settings know of, the settings' file, the database's parts."""
+    found = private_files(settings)
+    config, database = config_file(settings), sqlite_file(settings)
+    found += [config] if config is not None else []
+    found += [database.with_name(database.name + part) for part in ("-wal", "-shm")] if database is not None else []
+    return list(dict.fromkeys(found))
+
+
+def git_tree(path: Path) -> Path | None:
+    """The git tree that a file is in."""
+    return next((folder for folder in path.resolve().parents if (folder / ".git").exists()), None)
+
+
+def writable(folders: Iterable[Path]) -> Iterator[Path]:
+    """Folders and files of rules that others can write."""
+    for folder in folders:
+        for path in [folder, *(sorted(folder.rglob("*")) if folder.is_dir() else [])]:
+            if path.exists() and path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                yield path
+
+
+def row(check: Check) -> dict[str, str]:
+    """A check as JSON has it."""
+    return {"name": check.name, "state": check.state.value, "says": check.says, "mend": check.mend}

@@ -1,0 +1,40 @@
+"""`revoq history`: was this credential handled, and when; the secret comes on standard input and is not kept."""
+
+from __future__ import annotations
+
+import click
+
+from rules.secret import Secret
+from scheduler.cli import story
+from scheduler.cli.desk import open_ledger, open_settings
+from scheduler.cli.intake import SecretCommand, read_secret
+from scheduler.cli.output import JSON, formatted, say, write_json, write_table
+from scheduler.cli.present import ago, job_line, standing
+from worker.ledger import reads
+from worker.safe import Ring, Safe
+
+
+@click.command(name="history", cls=SecretCommand)
+@formatted
+def command(form: str) -> None:
+    """Tell every job that dealt with a credential, by the credential alone.
+
+    The secret is read from standard input, or asked for without echo. It is compared by its fingerprint under every
+    key that there ever was, and is not kept.
+    """
+    settings = open_settings()
+    safe = Safe(Ring.parse(settings.seal_keys or Secret("")))
+    db = open_ledger(settings)
+    secret = read_secret("The secret to look for")
+    lines = reads.history(db, list(safe.fingerprints(secret).values()))
+    if form == JSON:
+        write_json([job_line(line) for line in lines])
+    elif not lines:
+        say("No job has dealt with this credential.")
+    else:
+        now = db.now()
+        rows = [
+            (line.id, story.what(line), standing(line.state, line.verdict, line.reason), ago(line.first_seen, now))
+            for line in lines
+        ]
+        write_table(["id", "what", "stands", "age"], rows)

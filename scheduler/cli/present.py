@@ -1,0 +1,220 @@
+"""Rows as plain dicts: the one place that says which keys `--format json` has. Nothing secret is in any row.
+
+Times are ISO 8601 in UTC, durations are seconds, what is not known is null. Keys may be added; none changes.
+
+receipt      job joined rung
+job line     id intent rule connection state verdict reason says drive attempt queue priority requester cause ticket
+             owner batch parent submitted_at due_at ended_at
+job          job line + exit_code means advice credential{…} inputs options steps[…] candidates[{id shown}] secrets[…]
+credential   id provider_id subject expires_at first_seen_at alive_at dead_at
+step         number drive name purpose mutating state outcome says method url taken evidence retry_after started_at
+             ended_at
+secret       kind sealed_at shred_by shredded_at
+hold         connection by why since
+connection   name provider base_url identity owns protected never_probe proxy
+trial        connection ok says id subject tenant
+rule         id name provider aliases secret variables[…] revokes probes file line
+audit row    chain number at hash + what the row itself says
+check        name state says mend
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from rules.guard import Who
+from rules.lifecycle import Ending, Reason, State, Verdict, ending
+from rules.loader import LoadedRule
+from worker.ledger.rows import AuditRow, Credential, Hold, Job, JobLine, SealedSecret, Step
+from worker.settings import Connection
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+SPANS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+SETTLED = frozenset({State.DONE, State.PARKED, State.CANCELLED, State.EXPIRED})
+"""States that a job does not leave by itself."""
+
+
+def moment(microseconds: int | None) -> str | None:
+    """A time of the ledger in ISO 8601."""
+    if microseconds is None:
+        return None
+    told = (EPOCH + timedelta(microseconds=microseconds)).isoformat(timespec="microseconds")
+    return told.replace("+00:00", "Z")
+
+
+def ago(microseconds: int, now: int) -> str:
+    """How long ago, in the largest whole unit."""
+    seconds = max(now - microseconds, 0) // 1_000_000
+    size, unit = next(((size, unit) for size, unit in SPANS if seconds >= size), (1, "s"))
+    return f"{seconds // size} {unit}"
+
+
+# ── jobs ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def ending_of(job: Job | JobLine) -> Ending:
+    """What the lifecycle says of a job that stands like this; what it waits for is no reason to be parked."""
+    parked = job.state is State.PARKED and job.reason is not None
+    return ending(job.state, job.verdict, Reason(str(job.reason)) if parked else None)
+
+
+def advice_for(job: Job | JobLine) -> str:
+    """What a person can do now, with this job's own id in it."""
+    return re.sub(r"\bID\b", job.id, ending_of(job).advice)
+
+
+def standing(state: State, verdict: Verdict | None, reason: str | None) -> str:
+    """How a job stands, in a word or two."""
+    if verdict is not None:
+        return verdict.value
+    return f"{state.value}: {reason}" if reason else state.value
+
+
+def job_line(job: Job | JobLine) -> dict[str, Any]:
+    """What a listing shows of a job."""
+    return {
+        "id": job.id,
+        "intent": job.intent.value,
+        "rule": job.rule,
+        "connection": job.connection,
+        "state": job.state.value,
+        "verdict": job.verdict.value if job.verdict is not None else None,
+        "reason": job.reason,
+        "says": job.says,
+        "drive": job.drive,
+        "attempt": job.attempt,
+        "queue": job.queue,
+        "priority": job.priority,
+        "requester": job.requester,
+        "cause": job.cause,
+        "ticket": job.ticket,
+        "owner": job.owner,
+        "batch": job.batch,
+        "parent": job.parent,
+        "submitted_at": moment(job.first_seen),
+        "due_at": None if job.state in SETTLED else moment(job.not_before),
+        "ended_at": moment(job.ended_at),
+    }
+
+
+def job_whole(
+    job: Job, credential: Credential, steps: Iterable[Step], secrets: Iterable[SealedSecret]
+) -> dict[str, Any]:
+    """All that may be shown of a job."""
+    how = ending_of(job)
+    return {
+        **job_line(job),
+        "exit_code": how.exit_code,
+        "means": how.says,
+        "advice": advice_for(job),
+        "credential": credential_row(credential),
+        "inputs": job.inputs,
+        "options": job.options,
+        "steps": [step_row(step) for step in steps],
+        "candidates": job.candidates or [],
+        "secrets": [secret_row(secret) for secret in secrets],
+    }
+
+
+def credential_row(credential: Credential) -> dict[str, Any]:
+    return {
+        "id": credential.id,
+        "provider_id": credential.provider_id,
+        "subject": credential.subject,
+        "expires_at": moment(credential.expires_at),
+        "first_seen_at": moment(credential.first_seen),
+        "alive_at": moment(credential.alive_at),
+        "dead_at": moment(credential.dead_at),
+    }
+
+
+def step_row(step: Step) -> dict[str, Any]:
+    return {
+        "number": step.number,
+        "drive": step.drive,
+        "name": step.name,
+        "purpose": step.purpose,
+        "mutating": step.mutating,
+        "state": step.state.value,
+        "outcome": step.outcome.value if step.outcome is not None else None,
+        "says": step.says,
+        "method": step.request.get("method"),
+        "url": step.request.get("url"),
+        "taken": step.taken or {},
+        "evidence": step.evidence or {},
+        "retry_after": step.retry_after,
+        "started_at": moment(step.started_at),
+        "ended_at": moment(step.ended_at),
+    }
+
+
+def secret_row(secret: SealedSecret) -> dict[str, Any]:
+    """That there is a sealed secret, and until when; its envelope is nobody's to read."""
+    return {
+        "kind": secret.kind,
+        "sealed_at": moment(secret.created_at),
+        "shred_by": moment(secret.shred_by),
+        "shredded_at": moment(secret.shredded_at),
+    }
+
+
+# ── everything else ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def hold_row(hold: Hold) -> dict[str, Any]:
+    return {"connection": hold.connection, "by": hold.by, "why": hold.why, "since": moment(hold.at)}
+
+
+def connection_row(connection: Connection) -> dict[str, Any]:
+    """A connection as the settings say it; its secrets are references there, and stay so here."""
+    return {
+        "name": connection.name,
+        "provider": connection.provider,
+        "base_url": connection.base_url,
+        "identity": dict(connection.identity),
+        "owns": dict(connection.owns),
+        "protected": connection.protected.model_dump(),
+        "never_probe": connection.never_probe,
+        "proxy": connection.proxy,
+    }
+
+
+def trial_row(connection: str, who: Who | None, says: str) -> dict[str, Any]:
+    """What came of trying a connection; without `who` it failed."""
+    found = {"id": who.id, "subject": who.subject, "tenant": who.tenant} if who is not None else {}
+    return {"connection": connection, "ok": who is not None, "says": says, **found}
+
+
+def rule_row(loaded: LoadedRule) -> dict[str, Any]:
+    rule = loaded.rule
+    return {
+        "id": rule.id,
+        "name": rule.name,
+        "provider": rule.provider,
+        "aliases": list(rule.aliases),
+        "secret": rule.secret,
+        "variables": [
+            {"name": name, "about": variable.about, "required": variable.required, "secret": variable.secret}
+            for name, variable in rule.variables.items()
+        ]
+        + [
+            {"name": depends.variable, "about": f"what {depends.rule_id} finds", "required": True, "secret": True}
+            for depends in rule.depends_on_rule
+        ],
+        "revokes": rule.revocation is not None,
+        "probes": rule.validation is not None,
+        "file": loaded.file,
+        "line": loaded.line,
+    }
+
+
+def audit_row(row: AuditRow) -> dict[str, Any]:
+    """A row of the trail with what it says; our own keys win, since they are what the hash is about."""
+    try:
+        facts = row.facts
+    except ValueError:
+        facts = {"event": None, "unreadable": row.row}
+    return {**facts, "chain": row.job, "number": row.number, "at": moment(row.at), "hash": row.hash}

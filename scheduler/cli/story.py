@@ -1,0 +1,117 @@
+"""One job told as a story: what was asked and by whom, what was found step by step, how it ended, what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rules.lifecycle import Reason, State
+from scheduler.cli.present import advice_for, ending_of, job_whole, moment, standing
+from scheduler.cli.waiting import describe
+from worker.ledger import reads
+from worker.ledger.database import Database
+from worker.ledger.rows import Credential, Job, JobLine, Step
+
+Line = tuple[int, str]
+"""An indentation and a paragraph."""
+DIGEST_SHOWN = 32
+"""Characters of a digest that a person sees; JSON has all of it."""
+
+
+def gather(db: Database, job: Job) -> dict[str, Any]:
+    """All that the ledger may show of a job."""
+    return job_whole(job, reads.credential(db, job.credential), reads.steps(db, job.id), reads.secrets_of(db, job.id))
+
+
+def tell(db: Database, job: Job) -> Iterator[Line]:
+    """The whole story."""
+    steps = reads.steps(db, job.id)
+    yield 0, f"{job.id}: {what(job)}"
+    yield from _asked(job)
+    yield from _credential(reads.credential(db, job.credential))
+    yield 0, ""
+    yield from _steps(steps)
+    yield from headline(job, steps)
+
+
+def what(job: Job | JobLine) -> str:
+    """What a job is about, in a few words."""
+    return f"{job.intent.value} {job.rule}{f' over {job.connection}' if job.connection else ''}"
+
+
+def headline(job: Job, steps: Sequence[Step]) -> Iterator[Line]:
+    """How the job stands, what that means, and what can be done."""
+    how = ending_of(job)
+    yield 0, f"{job.id} {standing(job.state, job.verdict, job.reason)}: {how.says}"
+    if job.says:
+        yield 2, f"What came: {job.says}"
+    if job.state is State.WAITING:
+        yield 2, f"Looks again at {moment(job.not_before)}"
+    candidates = (job.candidates or []) if job.reason == Reason.NEEDS_SELECTION else []
+    if candidates:
+        yield 2, f"Candidates ({len(candidates)}):"
+        for candidate in candidates:
+            yield 4, f"{candidate.get('id')}: {describe(candidate)}"
+        yield 2, f"Pick one: revoq jobs select {job.id} CANDIDATE"
+    elif how.advice:
+        yield 2, f"What to do: {advice_for(job)}"
+    if job.state is State.PARKED and not any(step.mutating for step in steps):
+        yield 2, f"Nothing was changed. To give it up: revoq jobs cancel {job.id} --reason …"
+
+
+def _asked(job: Job) -> Iterator[Line]:
+    said = [f"Asked by {job.requester} at {moment(job.first_seen)}"]
+    for word, text in (("because", job.cause), ("ticket", job.ticket), ("owner", job.owner)):
+        if text:
+            said.append(f"{word} {text}")
+    yield 2, ", ".join(said)
+    if job.inputs:
+        yield 2, "Given: " + ", ".join(f"{name}={value}" for name, value in job.inputs.items())
+    if not job.options.get("probe", True):
+        yield 2, "It must not be tried: --no-probe"
+    if job.options.get("picked") is not None:
+        yield 2, f"Picked by a person: {job.options['picked']}"
+
+
+def _credential(credential: Credential) -> Iterator[Line]:
+    facts = [
+        ("id", credential.provider_id),
+        ("of", credential.subject),
+        ("expires", moment(credential.expires_at)),
+        ("last seen alive", moment(credential.alive_at)),
+        ("seen dead", moment(credential.dead_at)),
+    ]
+    known = [f"{name} {value}" for name, value in facts if value is not None]
+    if known:
+        yield 2, "The credential: " + ", ".join(known)
+
+
+def _steps(steps: Sequence[Step]) -> Iterator[Line]:
+    drive = 1
+    for step in steps:
+        if step.drive != drive:
+            drive = step.drive
+            yield 0, f"Driven again, for the {drive - 1}. time"
+        yield from _step(step)
+    if steps:
+        yield 0, ""
+
+
+def _step(step: Step) -> Iterator[Line]:
+    outcome = step.outcome.value if step.outcome is not None else "no answer yet"
+    yield 0, f"{step.number:2} {step.purpose} · {step.name}: {outcome} · {moment(step.ended_at or step.started_at)}"
+    if step.request:
+        yield 5, f"{step.request.get('method')} {step.request.get('url')}"
+    if step.says:
+        yield 5, step.says
+    yield from _evidence(step.evidence or {})
+
+
+def _evidence(evidence: dict[str, Any]) -> Iterator[Line]:
+    told = [f"status {evidence['status']}"] if "status" in evidence else []
+    headers = evidence.get("headers")
+    told += [f"{name} {value}" for name, value in headers.items()] if isinstance(headers, dict) else []
+    if isinstance(evidence.get("digest"), str):
+        told.append(f"digest {evidence['digest'][:DIGEST_SHOWN]}…")
+    if told:
+        yield 5, "Evidence: " + ", ".join(told)

@@ -1,0 +1,112 @@
+"""What is unwise is told for each rule, and a wise rule is left alone."""
+
+from textwrap import dedent
+
+import pytest
+
+from rules.lint import lint
+from rules.loader import builtin, read_text
+
+FILE = """\
+rules:
+- id: example.token
+  name: Example token
+  pattern: '\\b(ex_[a-z]{3})\\b'
+  examples: [ex_abc]
+  variables: {ACCOUNT: {about: the account}}
+  validation:
+    type: Http
+    content:
+      request:
+        url: https://api.example.com/me
+        headers: {Authorization: "Bearer {{ TOKEN }}"}
+        response_matcher: [{type: StatusMatch, status: [200]}]
+      dead: [{type: StatusMatch, status: [401]}]
+  revocation:
+    type: HttpMultiStep
+    content:
+      steps:
+        - name: find
+          request: {url: https://api.example.com/tokens}
+          extract:
+            ID: {type: JsonPath, path: $.id}
+        - name: delete
+          request:
+            method: DELETE
+            url: https://api.example.com/tokens/{{ ID }}
+            response_matcher: [{type: StatusMatch, status: [204]}]
+"""
+PAGED = """\
+          select:
+            rows: $.rows
+            where: [{field: id, equals: x}]
+            page: {kind: page, parameter: page}
+            id: id
+"""
+
+
+def warnings(text: str, file: str = "x.yaml") -> list[str]:
+    """The warnings about the one rule of a text."""
+    found, wrong = read_text(dedent(text), file)
+    assert wrong == []
+    return [str(warning) for warning in lint(found[0])]
+
+
+def test_wise() -> None:
+    """A wise rule has no warnings."""
+    assert warnings(FILE) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("path: $.id", "path: '$.tokens[0].id'", "ID is one of a list by its position"),
+        ("path: $.id", "path: '$.tokens[-1:].id'", "ID is one of a list by its position"),
+        ("/tokens/{{ ID }}", "/tokens/{{ ID }}/{{ TOKEN }}", "the step delete puts TOKEN into the URL"),
+        ("/me", "/me?token={{ TOKEN }}", "the probe puts TOKEN into the URL"),
+        ("  examples: [ex_abc]\n", "", "has no examples"),
+        (
+            "            response_matcher: [{type: StatusMatch, status: [204]}]\n",
+            "",
+            "the step delete changes something and has no matcher",
+        ),
+        (
+            "{type: StatusMatch, status: [204]}",
+            "{report_response: true}",
+            "the step delete changes something and has no matcher",
+        ),
+        ("        response_matcher: [{type: StatusMatch, status: [200]}]\n", "", "probe has no matcher"),
+        ("      dead: [{type: StatusMatch, status: [401]}]\n", "", "probe has no `dead` matchers"),
+        ("https://api.example.com/tokens}", "http://api.example.com/tokens}", "the step find goes over http"),
+        ("/tokens/{{ ID }}", "/{{ ACCOUNT }}/{{ ID }}", "the step delete needs ACCOUNT, which may be missing"),
+        ("path: $.id}", "path: $.id, optional: true}", "the step delete needs ID, which may be missing"),
+        ("          extract:", "          select: {rows: $.rows, id: id}\n          extract:", "has no condition"),
+        (
+            "          extract:",
+            f"{PAGED}          extract:",
+            "ends at an empty page",
+        ),
+        ("(ex_[a-z]{3})", "(?P<key>ex_[a-z]{3})", "known in upper case"),
+        ("examples: [ex_abc]", "examples: ['TOKEN=ex_abc']\n  min_entropy: 1", ""),
+    ],
+)
+def test_unwise(old: str, new: str, says: str) -> None:
+    """Each kind of unwisdom is told with the rule, the file and the line."""
+    assert old in FILE
+    found = warnings(FILE.replace(old, new, 1))
+    assert (
+        found == []
+        if not says
+        else any("x.yaml:2: example.token: " in warning and says in warning for warning in found)
+    )
+
+
+def test_no_probe() -> None:
+    """A revocation without a probe is told: its 2xx proves nothing."""
+    start, end = FILE.index("  validation:"), FILE.index("  revocation:")
+    assert any("has no probe" in warning for warning in warnings(FILE[:start] + FILE[end:]))
+
+
+def test_ours() -> None:
+    """The rules that come with revoq show how they read their provider."""
+    assert any("no recorded answers" in warning for warning in warnings(FILE, str(builtin() / "x.yaml")))

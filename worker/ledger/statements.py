@@ -1,0 +1,134 @@
+"""The statements of the moves, built once, since to build one costs more than to run it; `moves` says when they run.
+
+Names of parameters that are no columns: `this` (a row's id), `my_fence` and `my_head` (what a claim remembers),
+`my_connection`, `moment` (now). Every other parameter is a column that is set.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    ColumnElement,
+    Executable,
+    Select,
+    String,
+    Table,
+    and_,
+    bindparam,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+
+from rules.lifecycle import OPEN, BatchState, Outcome, State, StepState
+from worker.ledger.rows import EVERYTHING
+from worker.ledger.tables import accounts, batches, credentials, jobs, secrets, steps
+
+THIS = bindparam("this", type_=String)
+MOMENT = bindparam("moment", type_=BigInteger)
+MY_CONNECTION = bindparam("my_connection", type_=String)
+
+
+def is_due(at: int | BindParameter[int]) -> ColumnElement[bool]:
+    """Whether a worker may claim: due, or left under a lease that ran out; and its batch lets it."""
+    waits = and_(or_(jobs.c.state == State.QUEUED, jobs.c.state == State.WAITING), jobs.c.not_before <= at)
+    left = and_(jobs.c.state == State.RUNNING, jobs.c.lease_until <= at)
+    closed = or_(batches.c.state == BatchState.LOADING, batches.c.state == BatchState.PAUSED)
+    gate = ~exists().where(batches.c.id == jobs.c.batch, closed)
+    return and_(or_(waits, left), or_(jobs.c.batch.is_(None), gate))
+
+
+def is_held(connection: ColumnElement[str]) -> ColumnElement[bool]:
+    """Whether a hold is on for a connection, or for everything."""
+    concerned = or_(accounts.c.connection == connection, accounts.c.connection == EVERYTHING)
+    return exists().where(concerned, accounts.c.held_at.is_not(None))
+
+
+def locking(query: Select[Any]) -> Select[Any]:
+    """Hold the rows until the end of the transaction; on SQLite the whole transaction is alone already."""
+    return query.with_for_update(key_share=True)
+
+
+@cache
+def insert_unless_there(dialect: str, table: Table) -> Executable:
+    """Insert a row and give its id, or nothing where a unique index says that it is there."""
+    into = postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+    return into.on_conflict_do_nothing().returning(table.c.id)
+
+
+@cache
+def put_hold(dialect: str) -> Executable:
+    """Insert an account's hold, or write it over the row that is there."""
+    into = postgresql.insert(accounts) if dialect == "postgresql" else sqlite.insert(accounts)
+    new = {name: into.excluded[name] for name in ("held_at", "held_by", "held_why")}
+    return into.on_conflict_do_update(index_elements=[accounts.c.connection], set_=new)
+
+
+# ── jobs ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+ITS = jobs.c.id == THIS
+MINE = and_(ITS, jobs.c.fence == bindparam("my_fence"), jobs.c.state == State.RUNNING)
+"""Whether the job is still the claim's: a lease that ran out harms nothing until somebody took the job over."""
+AS_REMEMBERED = and_(MINE, jobs.c.audit_number == bindparam("my_head"))
+
+LOCK_JOB = locking(select(jobs).where(ITS))
+LOCK_DUE_JOB = locking(select(jobs).where(ITS, is_due(MOMENT)))
+LOCK_OPEN_JOB = locking(
+    select(jobs).where(
+        jobs.c.credential == THIS,
+        jobs.c.connection == MY_CONNECTION,
+        jobs.c.intent == bindparam("my_intent"),
+        jobs.c.state.in_(sorted(OPEN)),
+    )
+)
+LOCK_HEAD = locking(select(jobs.c.audit_number, jobs.c.audit_hash).where(MINE))
+CHANGE_JOB = update(jobs).where(ITS)
+CHANGE_MINE = update(jobs).where(MINE)
+ADVANCE = update(jobs).where(AS_REMEMBERED)
+ADVANCE_UNLESS_HELD = update(jobs).where(AS_REMEMBERED, ~is_held(MY_CONNECTION))
+
+# ── steps ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+ADD_STEP = insert(steps)
+END_STEP = update(steps).where(
+    steps.c.job == THIS, steps.c.number == bindparam("my_number"), steps.c.state == StepState.INTENDED
+)
+LOSE_STEPS = (
+    update(steps)
+    .where(steps.c.job == THIS, steps.c.state == StepState.INTENDED)
+    .values(
+        state=StepState.LOST,
+        outcome=Outcome.LOST,
+        says="its worker was gone before the answer was written down; nobody knows what the provider did",
+        ended_at=MOMENT,
+    )
+    .returning(steps.c.number)
+)
+LAST_STEP = select(func.max(steps.c.number)).where(steps.c.job == THIS)
+
+# ── credentials and secrets ───────────────────────────────────────────────────────────────────────────────────────────
+
+FIND_CREDENTIAL = select(credentials.c.id).where(
+    credentials.c.fingerprint == bindparam("its_fingerprint"),
+    credentials.c.rule == bindparam("its_rule"),
+    credentials.c.connection == MY_CONNECTION,
+)
+LEARN = update(credentials).where(credentials.c.id == THIS)
+FILL_GAPS = LEARN.values(
+    provider_id=func.coalesce(credentials.c.provider_id, bindparam("its_provider_id", type_=String)),
+    subject=func.coalesce(credentials.c.subject, bindparam("its_subject", type_=String)),
+)
+KEEP = insert(secrets)
+HAS_SECRETS = select(exists().where(secrets.c.job == THIS, secrets.c.ciphertext.is_not(None)))
+HASTEN = update(secrets).where(
+    secrets.c.job == THIS, secrets.c.shred_by > bindparam("sooner"), secrets.c.shredded_at.is_(None)
+)
+"""Bring the end of a job's secrets forward; never put it off."""
