@@ -1,1 +1,1 @@
-"""The house that decides: pure functions over rules, answers and records; nothing here touches clock, network or disk."""
+"""The house that decides: pure functions over rules, answers and records; no clock, network or disk is touched."""

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from rules.errors import RevoqError, TemplateError
 from rules.extract import compile_pattern, find_secret, parse_path
 from rules.pattern import compile_filled
-from rules.request import parse_base
+from rules.request import OF_REQUEST, parse_base
 from rules.schema import (
     Extraction,
     JsonMatch,
@@ -39,7 +39,6 @@ Mistake = tuple[Place, str]
 
 ACTOR = "ACTOR"
 """A name for `given` and `unless` alone: known where a connection signs."""
-OF_REQUEST = frozenset({"REQUEST_RFC1123_DATE", "REQUEST_UNIX_MILLIS"})
 LOOKS = frozenset({"probe", "verify", "recognise"})
 
 

@@ -1,4 +1,4 @@
-"""Base URLs: which address each host variable of a rule stands for; a host never comes from a credential or an answer."""
+"""Base URLs: which address a host variable of a rule stands for; never one out of a credential or an answer."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ MISSING = object()
 # ── matchers ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def holds(matcher: Matcher, answer: Answer, values: Values) -> bool:  # noqa: PLR0911 - one line for each kind
+def holds(matcher: Matcher, answer: Answer, values: Values) -> bool:
     """Whether one matcher holds for an answer."""
     match matcher:
         case StatusMatch():
@@ -101,7 +101,7 @@ def _document(answer: Answer) -> object:
         return MISSING
 
 
-class _Entity(Exception):  # noqa: N818 - never leaves this file
+class _Entity(Exception):
     pass
 
 
@@ -151,7 +151,7 @@ def _condition(matcher: JsonMatch) -> str:
 # ── readings ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def read_step(step: Step, answer: Answer, values: Values) -> Outcome:  # noqa: PLR0911 - cases in their order
+def read_step(step: Step, answer: Answer, values: Values) -> Outcome:
     """Read a step's answer; the clauses of the rule come first, and nothing is guessed from a web page."""
     status = answer.status
     clause = _first_clause(step.outcomes, answer, values)

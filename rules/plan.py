@@ -18,6 +18,7 @@ from rules.errors import BadInput
 from rules.lifecycle import Intent
 from rules.loader import LoadedRule, hosts_of
 from rules.pattern import compile_pattern
+from rules.request import OF_REQUEST
 from rules.schema import Extraction, JsonPath, ProbeContent, Regex, Request, Step
 from rules.template import compile_template
 
@@ -124,7 +125,7 @@ def plan(loaded: LoadedRule, intent: Intent, given: Collection[str]) -> Plan:
         raise BadInput(f"{rule.id} says how to find this credential, not how to revoke it: it has no revocation")
     if intent is Intent.PROBE and rule.validation is None:
         raise BadInput(f"{rule.id} has no probe: nothing can tell whether the credential works")
-    if rule.secret == "required" and TOKEN not in given:
+    if rule.secret == "required" and TOKEN not in given:  # noqa: S105 - a word of the language
         raise BadInput(f"{rule.id} needs the credential itself: give it on standard input")
     planner = _Planner(loaded, frozenset(given))
     steps = planner.revoke() if intent is Intent.REVOKE else planner.probe()
@@ -141,7 +142,7 @@ def plan(loaded: LoadedRule, intent: Intent, given: Collection[str]) -> Plan:
 
 
 def names_of_request(request: Request) -> frozenset[str]:
-    """Every name that the request's templates use."""
+    """Every name that the request's templates cannot do without."""
     texts = [request.url, request.body or "", *request.headers.values(), *(request.form or {}).values()]
     if request.digest is not None:
         texts += [request.digest.username, request.digest.password]
@@ -286,4 +287,5 @@ def _names_of_extraction(extraction: Extraction) -> frozenset[str]:
 
 
 def _names(texts: Iterable[str]) -> frozenset[str]:
-    return frozenset(name for text in texts for name in compile_template(text).names)
+    """The names without which these templates cannot be filled; what a request says of itself is always known."""
+    return frozenset(name for text in texts for name in compile_template(text).required) - OF_REQUEST

@@ -24,6 +24,9 @@ FORM = "application/x-www-form-urlencoded"
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9.])?|[0-9A-Fa-f:.]+")
 PORTS = {"http": 80, "https": 443}
+DATE, MILLIS = "REQUEST_RFC1123_DATE", "REQUEST_UNIX_MILLIS"
+OF_REQUEST = frozenset({DATE, MILLIS})
+"""Names that every request knows of itself."""
 FRAMING = frozenset({"host", "content-length", "transfer-encoding", "connection"})
 """Headers that say where a request goes or where it ends: no value may have a part in them."""
 
@@ -135,8 +138,8 @@ def _request_names(now: datetime | None) -> dict[str, str]:
         return {}
     moment = now.astimezone(UTC)
     return {
-        "REQUEST_RFC1123_DATE": format_datetime(moment, usegmt=True),
-        "REQUEST_UNIX_MILLIS": str(int(moment.timestamp() * 1000)),
+        DATE: format_datetime(moment, usegmt=True),
+        MILLIS: str(int(moment.timestamp() * 1000)),
     }
 
 

@@ -97,7 +97,7 @@ class JsonMatch(Model):
 
     @model_validator(mode="after")
     def _one_condition(self) -> Self:
-        if [self.equals, self.is_null, self.exists].count(None) != 2:  # noqa: PLR2004 - two of the three are unset
+        if [self.equals, self.is_null, self.exists].count(None) != 2:
             raise ValueError("expected exactly one of equals, is_null, exists")
         return self
 
@@ -470,7 +470,7 @@ class Rule(Model):
     aliases: list[str] = []
     about: str = ""
     negative_examples: list[str] = []
-    secret: Literal["required", "optional"] = "required"
+    secret: Literal["required", "optional"] = "required"  # noqa: S105 - whether one is handed in
     variables: dict[Name, Variable] = {}
     hosts: dict[Name, list[str]] = {}
     credential: Subject = Subject()

@@ -1,4 +1,4 @@
-"""A value that must never be shown: it prints as dots and is compared in constant time; sealing it is `worker.safe`'s."""
+"""A value that must never be shown: it prints as dots and compares in constant time; sealing is `worker.safe`'s."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def retry_after(status: int, headers: Mapping[str, str], now: datetime) -> float
     The reset headers count only for 429: elsewhere they describe a budget that is not spent.
     """
     asked = _seconds(headers.get("retry-after", ""), now)
-    if asked is None and status == 429:  # noqa: PLR2004 - Too Many Requests
+    if asked is None and status == 429:
         asked = next((s for name in RESETS if (s := _seconds(headers.get(name, ""), now)) is not None), None)
     return None if asked is None else min(max(asked, 0.0), LONGEST)
 

@@ -24,7 +24,8 @@ def periodic() -> dict[str, Any]:
             name: {"task": name, "schedule": seconds, "options": {"queue": CLOCK, "expires": max(seconds, 10.0)}}
             for name, seconds in table.items()
         },
-        "beat_schedule_filename": str(chosen.data_dir / "run" / "beat"),
+        # In memory: a file of last runs would be one more state to lose, and the ticks mean nothing by themselves.
+        "beat_scheduler": "celery.beat:Scheduler",
         "beat_max_loop_interval": 1.0,
     }
 

@@ -1,4 +1,4 @@
-"""Ringing: one message with a job id, sent after the row was committed; a bell that is lost is rung again by the sweep."""
+"""Ringing: a message with a job id, sent after the row was committed; one that is lost is rung again by the sweep."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from worker.app import app
 from worker.ledger.rows import Ring
 
 
-class BrokerDown(Exception):  # noqa: N818 - what it is
+class BrokerDown(Exception):
     """The broker could not be reached; the ledger has the jobs, and the sweep rings when it is back."""
 
 

@@ -17,13 +17,13 @@ class SecretInSight(BadInput):
     """A secret stands where others can see it; the message never repeats it."""
 
 
-class DatabaseDown(RevoqError):  # noqa: N818 - what it is
+class DatabaseDown(RevoqError):
     """The ledger cannot be reached; nothing was changed."""
 
 
-class NotStarted(RevoqError):  # noqa: N818 - what it says
+class NotStarted(RevoqError):
     """Something keeps the processes from running."""
 
 
-class NoCheckout(RevoqError):  # noqa: N818 - what it says
+class NoCheckout(RevoqError):
     """The pretend providers are not there."""

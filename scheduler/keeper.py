@@ -69,10 +69,7 @@ class Keeper:
 
     def start(self) -> None:
         """Write the supervisor's text and start it; returns when it answers."""
-        if is_listening(control_socket(self._settings)):
-            raise NotStarted(
-                f"revoq up is running already with the folder {self._settings.data_dir}: stop that one first"
-            )
+        refuse_second(self._settings)
         config = self._write()
         output = log_file(self._settings, "supervisor").with_suffix(".out")
         with output.open("wb") as file:
@@ -83,6 +80,8 @@ class Keeper:
                 stderr=subprocess.STDOUT,
                 env=environment(self._environ),
                 start_new_session=True,
+                # What the processes write is for their owner alone.
+                umask=0o077,
             )
         try:
             self._wait_ready(output)
@@ -153,6 +152,12 @@ class Keeper:
             time.sleep(0.02)
         supervisor.wait()
         control_socket(self._settings).unlink(missing_ok=True)
+
+
+def refuse_second(settings: Settings) -> None:
+    """Refuse to run twice in one folder: the two would share a broker's files."""
+    if is_listening(control_socket(settings)):
+        raise NotStarted(f"revoq up is running already with the folder {settings.data_dir}: stop that one first")
 
 
 def members(session: int) -> list[int]:

@@ -68,8 +68,8 @@ def commands(settings: Settings) -> list[Process]:
 
 
 def celery(*words: str) -> tuple[str, ...]:
-    """Celery under this very Python. With -P the folder that we stand in cannot hide one of the houses."""
-    return (sys.executable, "-P", "-m", "celery", *words)
+    """Celery under this very Python, without its banner. With -P the folder that we stand in hides no house."""
+    return (sys.executable, "-P", "-m", "celery", "--quiet", *words)
 
 
 def threads(count: int) -> tuple[str, ...]:
@@ -171,7 +171,6 @@ def config_text(settings: Settings, processes: Sequence[Process]) -> str:
             {
                 "nodaemon": "true",
                 "silent": "true",
-                "umask": "077",
                 "logfile": str(log_file(settings, "supervisor")),
                 "logfile_maxbytes": "5MB",
                 "logfile_backups": "1",

@@ -1,7 +1,7 @@
 """The one corridor by which a job begins: match, seal, open, commit, ring; the door for other Python producers.
 
     from scheduler.submit import Order, submit
-    receipt = submit(runtime(), Order(rule="sendgrid.api_key", secret=Secret(text), requester="scanner", cause="leaked"))
+    receipt = submit(runtime(), Order(rule="sendgrid.api_key", secret=Secret(text), requester="me", cause="leak"))
 
 It returns as soon as the row is committed. One job is open for each credential, connection and intent: a second
 submission joins it. Everything that is wrong with an order is said before anything is written.
@@ -171,9 +171,7 @@ def _seal(runtime: Runtime, order: Order, owner: str, hidden: set[str]) -> list[
     found = [(TOKEN_KIND, order.secret)] if order.secret is not None else []
     found += [(f"{VARIABLE}:{name}", Secret(order.variables[name])) for name in sorted(hidden)]
     return [
-        seal_row(
-            runtime.safe, secret, owner=owner, kind=kind, now=now, shred_after=runtime.settings.shred_after
-        )
+        seal_row(runtime.safe, secret, owner=owner, kind=kind, now=now, shred_after=runtime.settings.shred_after)
         for kind, secret in found
     ]
 

@@ -1,4 +1,4 @@
-"""The clock's own tasks, three lines each; each reads from the ledger what is due, so a doubled tick changes nothing."""
+"""The clock's own tasks, three lines each; what is due is read from the ledger, so a doubled tick changes nothing."""
 
 from __future__ import annotations
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from celery import Celery
 from celery.signals import setup_logging
-from kombu import Queue
 
 from rules.errors import RevoqError
 from worker.log import configure
@@ -37,7 +36,6 @@ def configuration(chosen: Settings) -> dict[str, Any]:
         "task_serializer": "json",
         "accept_content": ["json"],
         "task_default_queue": BULK,
-        "task_queues": [Queue(URGENT), Queue(BULK), Queue(ROTATION)],
         "task_create_missing_queues": True,
         "worker_pool": "threads",
         "worker_concurrency": chosen.bulk_threads,
@@ -65,4 +63,3 @@ app.add_defaults(_configuration)
 @setup_logging.connect
 def _log(**_options: object) -> None:
     configure(settings())
-

@@ -48,7 +48,7 @@ def carry(runtime: Runtime, job_id: str, worker: str) -> Decision | None:
         except ClaimLost:
             log.warning("claim_lost", why="another worker holds the job by now")
             return None
-        except Exception as error:  # noqa: BLE001 - whatever it is, the job must not be lost with it
+        except Exception as error:
             log.exception("crashed")
             return _crashed(runtime, claim, error)
         finally:

@@ -1,4 +1,4 @@
-"""What one process holds while it works: settings, ledger, safe, rules, connections; built on first use, never at import.
+"""What one process holds while it works: settings, ledger, safe, rules, connections; built on first use.
 
 Nothing here acts; whoever needs one of these takes it from `runtime()`, or is handed a `Runtime` made for a test.
 """

@@ -19,7 +19,7 @@ from worker.engine import carry
 from worker.runtime import runtime
 
 
-class Parked(Exception):  # noqa: N818 - the word that Flower shows
+class Parked(Exception):
     """A job needs a person; the text is its reason and sentence, which never hold a secret."""
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
 from scheduler.cli.desk import open_ledger, open_settings
-from scheduler.cli.output import JSON, formatted, say, write_json, write_table
+from scheduler.cli.output import JSON, formatted, say, write_json, write_lines
 from scheduler.cli.present import audit_row
 from worker.ledger import audit, reads
 
@@ -16,7 +17,8 @@ LISTED = 100
 MOST = 100_000
 BROKEN = 1
 OWN = frozenset({"job", "chain", "number", "at", "hash", "event", "actor"})
-"""What has a column of its own, or says nothing to a person."""
+DIGESTS = frozenset({"fingerprint", "rule_digest", "plan_hash", "evidence"})
+"""What says nothing to a person; JSON has it."""
 
 
 @click.group(name="audit")
@@ -36,15 +38,15 @@ def show_list(job: str | None, limit: int, form: str) -> None:
     if form == JSON:
         write_json(rows)
         return
-    cells = [(str(row["at"])[:19], f"{row['chain']} {row['number']}", row.get("event"), describe(row)) for row in rows]
-    write_table(["at (utc)", "row", "what", "facts"], cells)
+    write_lines(line for row in rows for line in describe(row))
 
 
-def describe(row: dict[str, Any]) -> str:
-    """What else a row says, in its own order."""
-    facts = [row["actor"]] if row.get("actor") else []
-    facts += [f"{name}={_short(value)}" for name, value in row.items() if name not in OWN]
-    return " ".join(facts)
+def describe(row: dict[str, Any]) -> Iterator[tuple[int, str]]:
+    """A row for a person: when, where, what and who; below it what else it says, without the digests."""
+    yield 0, f"{str(row['at'])[:19]} {row['chain']} {row['number']}: {row.get('event')} {row.get('actor', '')}".rstrip()
+    facts = [f"{name} {_short(value)}" for name, value in row.items() if name not in OWN | DIGESTS]
+    if facts:
+        yield 4, ", ".join(facts)
 
 
 def _short(value: object) -> str:

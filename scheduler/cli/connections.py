@@ -103,7 +103,10 @@ def describe(who: Who, account: Account) -> str:
     known = [f"{what} {value}" for what in ("id", "subject", "tenant") if (value := getattr(who, what)) is not None]
     if known:
         return f"{account.provider_name} knows us as {', '.join(known)}"
-    return f"the identity can be read; {account.provider_name} does not tell who we are, so nothing was asked"
+    identity = account.provider.identity if account.provider is not None else None
+    if identity is not None and identity.sign_in is not None:
+        return f"{account.provider_name} let us sign in, and does not tell who we are"
+    return f"the identity can be read; {account.provider_name} has nothing that tells who we are, so nothing was asked"
 
 
 def check_identities(settings: Settings, catalogue: Catalogue) -> dict[str, str]:

@@ -68,7 +68,7 @@ def play(stage: Stage, runtime: Runtime, *, keep: bool) -> bool:
         jobs = wait_for_all(runtime, [job_id for _, job_id in submitted])
         truth = stage.sandbox.state()
         cast = [(member, jobs[job_id]) for member, job_id in submitted]
-        show_verdicts(cast, truth)
+        show_verdicts(stage, cast, truth)
         show_parked(runtime, [job for _, job in cast])
         wrong = [*differences(cast, truth), *harmed(stage, truth), *check_audit(runtime)]
         for sentence in wrong:
@@ -120,13 +120,13 @@ def wait_for_all(runtime: Runtime, job_ids: Sequence[str]) -> Mapping[str, Job]:
             time.sleep(LOOK_EVERY)
 
 
-def show_verdicts(cast: Sequence[tuple[Member, Job]], truth: Mapping[str, Mapping[str, bool]]) -> None:
+def show_verdicts(stage: Stage, cast: Sequence[tuple[Member, Job]], truth: Mapping[str, Mapping[str, bool]]) -> None:
     """What revoq came to, how that is known, and what is true at the provider."""
     rows = [
         (
             member.title,
             came_to(job),
-            job.says,
+            (job.says or "").replace(stage.sandbox.base_url, ""),
             "never was" if not member.id else "alive" if alive(member, truth) else "dead",
         )
         for member, job in cast
@@ -196,7 +196,7 @@ def show_next(stage: Stage, cast: Sequence[tuple[Member, Job]], *, keep: bool) -
     say(f"  revoq jobs list\n  revoq jobs show {example}\n  revoq audit list --job {example}\n  revoq doctor")
     for _, job in cast:
         if job.reason == Reason.NEEDS_SELECTION and job.candidates:
-            say(f"  revoq jobs select {job.id} {job.candidates[0]['id']}")
+            say(f"  revoq jobs select {job.id} CANDIDATE")
     say("  revoq up      starts the same for your own providers")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import select
 import sys
 from collections.abc import Iterable, Mapping
@@ -28,6 +29,7 @@ PATIENCE = 2.0
 SHORTEST_TOLD = 8
 """A shorter secret would be found in any text."""
 HOW = "give it on standard input, such as `pass show NAME | {path}`, or without a pipe at the prompt"
+MEANS_SECRET = re.compile("secret|token|key|pass|credential")
 REFERENCES = "expected {name}=env:VARIABLE or {name}=file:/path, since arguments can be read by everybody here"
 
 
@@ -39,7 +41,7 @@ class SecretCommand(click.Command):
             # Looked at first: a missing option would otherwise be all that is said.
             _, rest, _ = self.make_parser(ctx).parse_args(list(args))
         except click.NoSuchOption as error:
-            if error.possibilities:
+            if error.possibilities and not MEANS_SECRET.search(error.option_name):
                 raise
             says = f"one of the options does not exist, and is not repeated here. Is it a secret? {_how(ctx)}"
             raise click.UsageError(says, ctx) from None

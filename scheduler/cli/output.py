@@ -71,4 +71,4 @@ def write_lines(lines: Iterable[tuple[int, str]]) -> None:
     """Paragraphs, each with its indentation, which is kept where they are broken."""
     paper = console()
     for indent, text in lines:
-        paper.print(Padding(Text(clean(text), overflow="fold"), (0, 0, 0, indent)))
+        paper.print(Padding(Text(clean(text), overflow="fold"), (0, 0, 0, indent), expand=False))

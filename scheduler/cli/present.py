@@ -45,6 +45,12 @@ def moment(microseconds: int | None) -> str | None:
     return told.replace("+00:00", "Z")
 
 
+def told(microseconds: int | None) -> str | None:
+    """The same for a person, to the second."""
+    text = moment(microseconds)
+    return None if text is None else f"{text[:10]} {text[11:19]} UTC"
+
+
 def ago(microseconds: int, now: int) -> str:
     """How long ago, in the largest whole unit."""
     seconds = max(now - microseconds, 0) // 1_000_000

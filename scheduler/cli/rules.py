@@ -43,7 +43,7 @@ def show_one(rule_id: str, form: str) -> None:
     """Tell what a rule needs, does and cannot do."""
     loaded = open_catalogue().get(rule_id)
     if form == JSON:
-        more = {"about": loaded.rule.about, "steps": [step.name for step in loaded.rule.steps]}
+        more = {"about": loaded.rule.about, "pattern": loaded.rule.pattern, "steps": [step.name for step in loaded.rule.steps]}
         kept = ("also_kills", "residual", "cannot", "unverified", "references")
         write_json({**rule_row(loaded), **more, **{name: getattr(loaded.rule, name) for name in kept}})
     else:
@@ -116,7 +116,8 @@ def describe(loaded: LoadedRule) -> Iterator[tuple[int, str]]:
         yield 2, " ".join(rule.about.split())
     if rule.aliases:
         yield 2, f"Also called {', '.join(rule.aliases)}"
-    yield 2, f"The secret on standard input is {rule.secret}"
+    yield 2, f"The secret on standard input is {rule.secret}, and looks like this:"
+    yield 4, " ".join(rule.pattern.split())
     for variable in row["variables"]:
         words = [word for word in ("required", "secret") if variable[word]]
         about = f"{variable['about']} ({', '.join(words)})" if words else variable["about"]

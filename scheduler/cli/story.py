@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rules.lifecycle import Reason, State
-from scheduler.cli.present import advice_for, ending_of, job_whole, moment, standing
+from scheduler.cli.present import advice_for, ending_of, job_whole, standing, told
 from scheduler.cli.waiting import describe
 from worker.ledger import reads
 from worker.ledger.database import Database
@@ -46,21 +46,31 @@ def headline(job: Job, steps: Sequence[Step]) -> Iterator[Line]:
     if job.says:
         yield 2, f"What came: {job.says}"
     if job.state is State.WAITING:
-        yield 2, f"Looks again at {moment(job.not_before)}"
+        yield 2, f"Looks again on {told(job.not_before)}"
     candidates = (job.candidates or []) if job.reason == Reason.NEEDS_SELECTION else []
     if candidates:
         yield 2, f"Candidates ({len(candidates)}):"
         for candidate in candidates:
             yield 4, f"{candidate.get('id')}: {describe(candidate)}"
-        yield 2, f"Pick one: revoq jobs select {job.id} CANDIDATE"
+        yield 2, "Pick one, and the job goes on with it:"
+        yield 4, f"revoq jobs select {job.id} CANDIDATE"
     elif how.advice:
-        yield 2, f"What to do: {advice_for(job)}"
+        yield from _advice(f"What to do: {advice_for(job)}")
     if job.state is State.PARKED and not any(step.mutating for step in steps):
-        yield 2, f"Nothing was changed. To give it up: revoq jobs cancel {job.id} --reason …"
+        yield 2, "Nothing was changed. To give it up:"
+        yield 4, f"revoq jobs cancel {job.id} --reason TEXT"
+
+
+def _advice(text: str) -> Iterator[Line]:
+    """A command that ends the advice stands on a line of its own, so that it can be copied."""
+    words, colon, command = text.partition(": revoq ")
+    yield 2, words + colon[:1]
+    if command:
+        yield 4, f"revoq {command}"
 
 
 def _asked(job: Job) -> Iterator[Line]:
-    said = [f"Asked by {job.requester} at {moment(job.first_seen)}"]
+    said = [f"Asked by {job.requester} on {told(job.first_seen)}"]
     for word, text in (("because", job.cause), ("ticket", job.ticket), ("owner", job.owner)):
         if text:
             said.append(f"{word} {text}")
@@ -77,9 +87,9 @@ def _credential(credential: Credential) -> Iterator[Line]:
     facts = [
         ("id", credential.provider_id),
         ("of", credential.subject),
-        ("expires", moment(credential.expires_at)),
-        ("last seen alive", moment(credential.alive_at)),
-        ("seen dead", moment(credential.dead_at)),
+        ("expires", told(credential.expires_at)),
+        ("last seen alive", told(credential.alive_at)),
+        ("seen dead", told(credential.dead_at)),
     ]
     known = [f"{name} {value}" for name, value in facts if value is not None]
     if known:
@@ -99,9 +109,10 @@ def _steps(steps: Sequence[Step]) -> Iterator[Line]:
 
 def _step(step: Step) -> Iterator[Line]:
     outcome = step.outcome.value if step.outcome is not None else "no answer yet"
-    yield 0, f"{step.number:2} {step.purpose} · {step.name}: {outcome} · {moment(step.ended_at or step.started_at)}"
-    if step.request:
-        yield 5, f"{step.request.get('method')} {step.request.get('url')}"
+    yield 0, f"{step.number:2} {step.purpose} · {step.name}: {outcome} · {told(step.ended_at or step.started_at)}"
+    asked = f"{step.request.get('method')} {step.request.get('url')}"
+    if step.request and asked not in (step.says or ""):
+        yield 5, asked
     if step.says:
         yield 5, step.says
     yield from _evidence(step.evidence or {})

@@ -17,7 +17,7 @@ from scheduler.cli.desk import adopt, open_ledger, open_settings, sqlite_file
 from scheduler.cli.following import Follower
 from scheduler.cli.output import note, say
 from scheduler.errors import NotStarted
-from scheduler.keeper import Keeper, Kept
+from scheduler.keeper import Keeper, Kept, refuse_second
 from scheduler.processes import Process, commands, log_file
 from worker.ledger.database import Database, upgrade
 from worker.safe import Ring, write_ring
@@ -37,8 +37,10 @@ def command(*, quiet: bool) -> None:
     Without a broker in the settings it brings its own. On the first run with the defaults it makes the keys and the
     database as well. The logs are in the folder run/log of the data folder.
     """
-    settings = prepare(open_settings())
+    settings = open_settings()
+    refuse_second(settings)
     check_free(settings)
+    settings = prepare(settings)
     processes = commands(settings)
     with noticing() as signals:
         keeper = Keeper(settings, processes, environ(settings))

@@ -71,6 +71,8 @@ class System:
             "PYTHONPATH": str(ROOT),
             "PYTHONUNBUFFERED": "1",
             "COLUMNS": "120",
+            # Flower gives its API to nobody without a password, or this.
+            "FLOWER_UNAUTHENTICATED_API": "true",
         }
         system = cls(directory, broker, database_url, environ)
         system.revoq("keys", "generate").check_returncode()
@@ -107,7 +109,9 @@ class System:
         shown: dict[str, Any] = self.ask("jobs", "show", job_id)
         return shown
 
-    def wait_for(self, job_id: str, wanted: Callable[[dict[str, Any]], bool], *, within: float = 60.0) -> dict[str, Any]:
+    def wait_for(
+        self, job_id: str, wanted: Callable[[dict[str, Any]], bool], *, within: float = 60.0
+    ) -> dict[str, Any]:
         """Look again until the job is as wanted; an error tells how it stood and what the processes wrote."""
         deadline = time.monotonic() + within
         while not wanted(found := self.job(job_id)):

@@ -49,7 +49,7 @@ def decode_bodies(content: bytes) -> Iterator[bytes]:
 def monitoring(broker: Broker) -> Iterator[list[bytes]]:
     """All that the broker was told while the block ran."""
     heard: list[bytes] = []
-    with broker.connect() as client, client.monitor() as monitor:
+    with broker.connect() as client, client.monitor() as monitor:  # type: ignore[no-untyped-call]
         stop = threading.Event()
 
         def listen() -> None:
@@ -83,9 +83,7 @@ def dump(broker: Broker, directory: Path) -> bytes:
 
 def list_processes() -> bytes:
     """What `ps` shows to anybody on the machine."""
-    return b"\n".join(
-        " ".join(process.info["cmdline"] or []).encode() for process in psutil.process_iter(["cmdline"])
-    )
+    return b"\n".join(" ".join(process.info["cmdline"] or []).encode() for process in psutil.process_iter(["cmdline"]))
 
 
 def test_a_planted_secret_is_nowhere_but_at_the_provider(
@@ -125,7 +123,7 @@ def test_a_planted_secret_is_nowhere_but_at_the_provider(
         "terminal": "\n".join(outputs).encode(),
         "ps": processes,
     }
-    assert {place: find_leaks(content, secrets) for place, content in places.items()} == dict.fromkeys(places, [])
+    assert {place: find_leaks(content, secrets) for place, content in places.items()} == {place: [] for place in places}
 
 
 def test_the_search_itself_finds_what_is_planted() -> None:

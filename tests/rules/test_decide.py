@@ -278,7 +278,10 @@ STEPS = st.sampled_from(PLAN.steps)
     st.floats(min_value=0, max_value=10_000),
 )
 def test_no_history_makes_a_false_verdict(
-    steps: Sequence[tuple[Planned, Outcome]], known: bool, acted: bool, later: float
+    steps: Sequence[tuple[Planned, Outcome]],
+    known: bool,  # noqa: FBT001 - drawn by hypothesis
+    acted: bool,  # noqa: FBT001 - drawn by hypothesis
+    later: float,
 ) -> None:
     """Whatever happened: `revoked` only after a dead answer and an act of ours, and never an act before a live look."""
     facts = replace(FACTS, known=known, acted=acted)

@@ -16,7 +16,9 @@ def test_our_own_credential_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "guards", [Guards(subjects=["revoq-bot"]), Guards(names=["revoq-*"]), Guards(ids=["k?"])], ids=["subject", "name", "id"]
+    "guards",
+    [Guards(subjects=["revoq-bot"]), Guards(names=["revoq-*"]), Guards(ids=["k?"])],
+    ids=["subject", "name", "id"],
 )
 def test_what_the_settings_protect_is_refused(guards: Guards) -> None:
     """Subjects, names and ids, by globs, and the sentence names the glob."""

@@ -13,7 +13,9 @@ HOSTS = {"BASE_URL": ["https://api.example.com", "https://api.eu.example.com"]}
 def test_the_connection_binds_first_then_the_request_then_the_rule() -> None:
     """A self-hosted provider is where its connection says; without one the rule's own addresses count."""
     assert bind_hosts(HOSTS, "https://self.example.net", {}) == {"BASE_URL": "https://self.example.net"}
-    assert bind_hosts(HOSTS, None, {"BASE_URL": "https://api.eu.example.com"})["BASE_URL"] == "https://api.eu.example.com"
+    assert (
+        bind_hosts(HOSTS, None, {"BASE_URL": "https://api.eu.example.com"})["BASE_URL"] == "https://api.eu.example.com"
+    )
     assert bind_hosts(HOSTS, None, {}) == {"BASE_URL": "https://api.example.com"}
 
 

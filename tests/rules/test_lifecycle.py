@@ -37,7 +37,9 @@ def test_final_states_have_no_way_out() -> None:
         (State.WAITING, None, None, 6),
     ],
 )
-def test_exit_codes_are_those_of_the_door(state: State, verdict: Verdict | None, reason: Reason | None, code: int) -> None:
+def test_exit_codes_are_those_of_the_door(
+    state: State, verdict: Verdict | None, reason: Reason | None, code: int
+) -> None:
     """0 done as asked, 1 failed, 3 parked, 4 still alive, 5 unprovable, 6 still settling."""
     assert ending(state, verdict, reason).exit_code == code
 

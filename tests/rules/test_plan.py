@@ -152,7 +152,9 @@ def test_other_inputs_make_another_plan() -> None:
     """The hash tells plans apart that would do different things."""
     loaded = CATALOGUE.get("pangolin.token")
 
-    assert plan(loaded, Intent.REVOKE, {"TOKEN", "ACTOR"}).hash != plan(loaded, Intent.REVOKE, {"TOKEN_ID", "ACTOR"}).hash
+    assert (
+        plan(loaded, Intent.REVOKE, {"TOKEN", "ACTOR"}).hash != plan(loaded, Intent.REVOKE, {"TOKEN_ID", "ACTOR"}).hash
+    )
 
 
 def test_an_intent_without_a_plan_is_refused() -> None:

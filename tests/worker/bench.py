@@ -101,5 +101,3 @@ def open_bench(
     finally:
         runtime.connections.close()
         runtime.database.dispose()
-
-

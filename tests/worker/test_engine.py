@@ -208,7 +208,7 @@ def test_two_workers_with_one_job_do_it_once(bench: Bench, sandbox: Sandbox) -> 
 
 def test_a_refusal_says_who_was_refused(sqlite_bench: Bench, sandbox: Sandbox) -> None:
     """403 to the connection and 403 to the credential need different mends."""
-    key = sandbox.sendgrid.add_key(scopes=("mail.send",))
+    key = sandbox.sendgrid.add_key(scopes=["mail.send"])
 
     itself = sqlite_bench.run("sendgrid.api_key", key.secret, "sendgrid-demo")
     assert itself.verdict is Verdict.REVOKED
@@ -220,9 +220,7 @@ def test_a_refusal_says_who_was_refused(sqlite_bench: Bench, sandbox: Sandbox) -
     assert "the connection was refused" in (refused.says or "")
 
 
-def test_pangolin_by_id_alone_is_acknowledged_and_says_that_it_lapses(
-    sqlite_bench: Bench, sandbox: Sandbox
-) -> None:
+def test_pangolin_by_id_alone_is_acknowledged_and_says_that_it_lapses(sqlite_bench: Bench, sandbox: Sandbox) -> None:
     """Without the token nothing can be proved, and the server forgets the revocation after a day."""
     user = sandbox.pangolin.add_user("zoe")
     token = sandbox.pangolin.add_token(user.id)

@@ -113,7 +113,7 @@ class Database:
         self._inherited = getattr(self, "_engine", None)
         self._engine: Engine | None = None
         self._opening = threading.Lock()
-        self._turn = threading.Lock() if not self.on_postgres else _NoTurn()
+        self._turn = _NoTurn() if self.on_postgres else threading.RLock()
         self._measured: int | None = None
         self._offset = 0
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from secrets import token_bytes
 from typing import Any
 
-from rules.errors import ExtractError, RevoqError
+from rules.errors import ExtractError, RevoqError, TemplateError
 from rules.extract import take
 from rules.lifecycle import Outcome
 from rules.match import outcomes, read_probe, read_recognition, read_step
@@ -32,7 +33,7 @@ Values = Mapping[str, str | Secret]
 
 @dataclass(frozen=True, slots=True)
 class Choosing:
-    """How a row may be singled out: by names that tie it, by a person's pick, or because the settings trust the rule."""
+    """How a row may be singled out: by names that tie it, by a person's pick, by trust in the settings."""
 
     tied: frozenset[str] = frozenset()
     picked: str | None = None
@@ -61,7 +62,7 @@ def ready(
 ) -> HttpStep:
     """Fill in the request of a planned step; raises the rules' own errors where it cannot be formed."""
     content = content_of(planned, rule)
-    prepared = prepare(content.request, values, bases, now=datetime.now(UTC))
+    prepared = prepare(content.request, values, bases, now=datetime.now(UTC), random=token_bytes)
     return HttpStep(planned, content, prepared, rule, values, choosing)
 
 
@@ -90,6 +91,8 @@ def perform(step: HttpStep, account: Account, safe: Safe, keep: Callable[[], Non
         return _ask(step, account, safe)
     except ExchangeError as error:
         return _unanswered(step, error)
+    except TemplateError as error:
+        return _unreadable(step, error)
 
 
 def _ask(step: HttpStep, account: Account, safe: Safe) -> Result:
@@ -152,8 +155,9 @@ def _list(step: HttpStep, account: Account, safe: Safe, keep: Callable[[], None]
 def _chosen(step: HttpStep, choice: object, listing: Listing, evidence: Mapping[str, Any]) -> Result:
     read = f"{len(listing.rows)} rows on {listing.pages} pages"
     if isinstance(choice, Ambiguous):
+        why = listing.cut_off or choice.why
         found = {**evidence, "candidates": list(choice.candidates)}
-        return Result(Outcome.AMBIGUOUS, f"{choice.why} ({read})", evidence=found)
+        return Result(Outcome.AMBIGUOUS, f"{why} ({read})", evidence=found)
     if not isinstance(choice, Chosen):
         return Result(Outcome.NO_ROW, f"the list was read to its end and no row fits ({read})", evidence=evidence)
     try:
@@ -222,6 +226,13 @@ def _unanswered(step: HttpStep, error: ExchangeError) -> Result:
     if step.planned.purpose in LOOKS:
         outcome = Outcome.INCONCLUSIVE
     return Result(outcome, says, evidence={"trouble": error.kind.value, "sent": error.sent})
+
+
+def _unreadable(step: HttpStep, error: TemplateError) -> Result:
+    """The answer came, and a template that says how to read it cannot be filled: the rule is wrong."""
+    act = step.planned.purpose is Purpose.ACT
+    outcome = Outcome.INCONCLUSIVE if step.planned.purpose in LOOKS else Outcome.LOST if act else Outcome.BROKEN
+    return Result(outcome, f"{_shown(step)} was answered, but the answer cannot be read: {error}")
 
 
 def _shown(step: HttpStep) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from sqlalchemy import select, text
@@ -129,10 +130,15 @@ def test_whole_trail(db: Database, claim: Claim, monkeypatch: pytest.MonkeyPatch
 
 
 def test_writers_at_once(db: Database) -> None:
-    """The chain that belongs to no job has many writers, and no gap."""
-    results = at_once(*(lambda: moves.hold_on(db, "prod", actor="ada", why="x") for _ in range(12)))
-    assert results == [0] * 12
-    assert list(range(1, 13)) == [row.number for row in reads.audit_rows(db, "revoq", 100)]
+    """The chain that belongs to no job has many writers, and no gap: each waits for the transaction before it."""
+
+    def write() -> None:
+        with db.begin() as conn:
+            audit.append_global(conn, at=1, event="x", actor="ada")
+            time.sleep(0.05)
+
+    assert at_once(*[write] * 5) == [None] * 5
+    assert [row.number for row in reads.audit_rows(db, "revoq", 100)] == [1, 2, 3, 4, 5]
     assert findings(db) == []
 
 
@@ -311,8 +317,14 @@ def test_fold(db: Database, claim: Claim) -> None:
 
 def test_fold_at_once(db: Database, claim: Claim) -> None:
     """Several sealers at once make one sequence."""
-    results = at_once(*(lambda: fold(db) for _ in range(4)))
-    assert sorted(results) == [0, 0, 0, 10]
+
+    def fold_slowly() -> int:
+        with db.begin() as conn:
+            count = audit.fold(conn, 1000, 1)
+            time.sleep(0.05)
+            return count
+
+    assert sorted(at_once(*[fold_slowly] * 4)) == [0, 0, 0, 10]
     assert findings(db) == []
 
 

@@ -25,7 +25,7 @@ from tests.worker.ledger.samples import (
 )
 from worker.errors import ClaimLost, Held, UnknownJob
 from worker.ledger import moves, reads
-from worker.ledger.database import Database, Lock, lock
+from worker.ledger.database import Database, Lock, lock, upgrade
 from worker.ledger.rows import Claim
 from worker.ledger.tables import audit, batches, credentials, jobs, secrets
 
@@ -581,6 +581,21 @@ def test_ring_due_at_once(db: Database) -> None:
     rung = [ring.job_id for result in results for ring in result]
     rung += [ring.job_id for ring in moves.ring_due(db, 30, 60)]
     assert sorted(ids) == sorted(rung)
+
+
+def test_ring_due_beside_a_move(postgres_url: str) -> None:
+    """On PostgreSQL the clock does not wait for a job that somebody is just moving; it rings the others."""
+    one, other = Database(postgres_url), Database(postgres_url)
+    upgrade(one)
+    moving, still = (moves.submit(one, new_job()).job_id for _ in range(2))
+    with one.begin() as conn:
+        conn.execute(update(jobs).where(jobs.c.id == moving).values(says="x"))
+        with other.begin() as second:
+            second.exec_driver_sql("SET SESSION lock_timeout = '1s'")
+        assert [ring.job_id for ring in moves.ring_due(other, 10, 60)] == [still]
+    assert [ring.job_id for ring in moves.ring_due(other, 10, 60)] == [moving]
+    one.dispose()
+    other.dispose()
 
 
 def test_ring_due_order(db: Database) -> None:

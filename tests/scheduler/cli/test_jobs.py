@@ -1,0 +1,275 @@
+"""Jobs are listed and shown with stable keys and as a story, and a person's moves are told or refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from rules.lifecycle import Outcome, Reason, State, Verdict, ending
+from tests.scheduler.cli.conftest import TOKEN, Home, Jobs
+from worker.ledger import moves, reads
+from worker.ledger.database import Database
+
+LINE_KEYS = {
+    "id",
+    "intent",
+    "rule",
+    "connection",
+    "state",
+    "verdict",
+    "reason",
+    "says",
+    "drive",
+    "attempt",
+    "queue",
+    "priority",
+    "requester",
+    "cause",
+    "ticket",
+    "owner",
+    "batch",
+    "parent",
+    "submitted_at",
+    "due_at",
+    "ended_at",
+}
+WHOLE_KEYS = LINE_KEYS | {
+    "exit_code",
+    "means",
+    "advice",
+    "credential",
+    "inputs",
+    "options",
+    "steps",
+    "candidates",
+    "secrets",
+}
+STEP_KEYS = {
+    "number",
+    "drive",
+    "name",
+    "purpose",
+    "mutating",
+    "state",
+    "outcome",
+    "says",
+    "method",
+    "url",
+    "taken",
+    "evidence",
+    "retry_after",
+    "started_at",
+    "ended_at",
+}
+CANDIDATES = [
+    {"id": "key_1", "shown": {"owner": "erin", "name": "backup\x1b[31m"}},
+    {"id": "key_2", "shown": {"owner": "dana"}},
+]
+
+
+def test_listing_keys(home: Home, jobs: Jobs) -> None:
+    """A listing is an array, newest first, with exactly the documented keys."""
+    first, second = jobs.queued(), jobs.done(Verdict.REVOKED)
+
+    rows = home.ask("jobs", "list")
+
+    assert [row["id"] for row in rows] == [second, first]
+    assert all(set(row) == LINE_KEYS for row in rows)
+    assert rows[0]["submitted_at"].endswith("Z")
+    assert (rows[0]["due_at"], rows[1]["ended_at"]) == (None, None)
+
+
+def test_listing_filters(home: Home, jobs: Jobs) -> None:
+    """Each filter narrows the list."""
+    denied = jobs.parked(Reason.DENIED)
+    done = jobs.done(Verdict.REVOKED, rule="sendgrid.api_key", connection="")
+
+    def ids(*words: str) -> list[str]:
+        return [row["id"] for row in home.ask("jobs", "list", *words)]
+
+    assert ids("--state", "parked") == [denied]
+    assert ids("--reason", "denied") == [denied]
+    assert ids("--rule", "sendgrid.api_key") == [done]
+    assert ids("--connection", "hub") == [denied]
+    assert ids("--intent", "probe") == []
+    assert ids("--limit", "1") == [done]
+    assert ids("--before", done) == [denied]
+
+
+def test_a_table_fits_eighty_columns(home: Home, jobs: Jobs) -> None:
+    """Whatever stands in it, and the ids are whole."""
+    job = jobs.parked(Reason.NEEDS_SELECTION, CANDIDATES, rule="a" * 60 + ".b", connection="c" * 60)
+
+    for words in (
+        ("jobs", "list"),
+        ("jobs", "show", job),
+        ("audit", "list"),
+        ("rules", "list"),
+        ("connections", "list"),
+    ):
+        result = home.run(*words)
+        assert result.exit_code == 0
+        assert max(map(len, result.stdout.splitlines())) <= 80
+    assert job in home.run("jobs", "list").stdout
+
+
+def taken(db: Database, jobs: Jobs, **options: Any) -> str:
+    """A job with one step of evidence, done."""
+    claim = jobs.claimed(**options)
+    number = moves.intend(
+        db,
+        claim,
+        name="delete",
+        purpose="act",
+        mutating=True,
+        request={"method": "DELETE", "url": "https://hub.example.com/hub/api/users/dana/tokens/a7"},
+    )
+    evidence = {"status": 204, "matchers": [["StatusMatch", True]], "headers": {"date": "now"}, "digest": "f1:abc"}
+    moves.record(db, claim, number, outcome=Outcome.OK, says="DELETE … answered 204", evidence=evidence)
+    moves.finish(db, claim, Verdict.REVOKED, "the hub answered 403")
+    return claim.job.id
+
+
+def test_show_keys(home: Home, jobs: Jobs, db: Database) -> None:
+    """All that may be shown, with exactly the documented keys; no envelope, no plan."""
+    job = taken(db, jobs, secret=TOKEN, ticket="SEC-1", owner="team-a", cause="leaked")
+
+    shown = home.ask("jobs", "show", job)
+
+    assert set(shown) == WHOLE_KEYS
+    assert set(shown["steps"][0]) == STEP_KEYS
+    assert set(shown["credential"]) == {
+        "id",
+        "provider_id",
+        "subject",
+        "expires_at",
+        "first_seen_at",
+        "alive_at",
+        "dead_at",
+    }
+    assert set(shown["secrets"][0]) == {"kind", "sealed_at", "shred_by", "shredded_at"}
+    assert (shown["ticket"], shown["owner"], shown["cause"]) == ("SEC-1", "team-a", "leaked")
+    assert shown["steps"][0]["evidence"]["status"] == 204
+    assert TOKEN not in json.dumps(shown)
+
+
+def test_show_tells_a_story(home: Home, jobs: Jobs, db: Database) -> None:
+    """What was asked and by whom, what was done, with which evidence, and how it ended."""
+    job = taken(db, jobs, ticket="SEC-1", owner="team-a", cause="leaked")
+
+    told = " ".join(home.run("jobs", "show", job[4:]).stdout.split())
+
+    assert f"{job}: revoke jupyterhub.token over hub" in told
+    assert "Asked by kim@host" in told
+    assert "because leaked, ticket SEC-1, owner team-a" in told
+    assert "1 act · delete: ok" in told
+    assert "DELETE https://hub.example.com/hub/api/users/dana/tokens/a7" in told
+    assert "Evidence: status 204, date now, digest f1:abc" in told
+    assert f"{job} revoked: revoked, and proved dead" in told
+
+
+def test_a_parked_job_tells_what_to_type(home: Home, jobs: Jobs) -> None:
+    """The candidates, the command that picks one, the command that gives it up; nothing that steers a terminal."""
+    job = jobs.parked(Reason.NEEDS_SELECTION, CANDIDATES)
+
+    told = home.run("jobs", "show", job).stdout
+
+    assert "key_1: owner erin, name backup\N{REPLACEMENT CHARACTER}[31m" in told
+    assert f"    revoq jobs select {job} CANDIDATE" in told
+    assert f"    revoq jobs cancel {job} --reason TEXT" in told
+    assert "\x1b" not in told
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_every_reason_has_its_exit_code_and_advice(home: Home, jobs: Jobs, reason: Reason) -> None:
+    """As the lifecycle's table says, with this job's own id in the commands."""
+    job = jobs.parked(reason)
+
+    shown = home.ask("jobs", "show", job)
+
+    assert shown["exit_code"] == ending(State.PARKED, None, reason).exit_code
+    assert "ID" not in shown["advice"].split()
+    assert "revoq jobs retry" not in shown["advice"] or f"revoq jobs retry {job}" in shown["advice"]
+
+
+@pytest.mark.parametrize("verdict", list(Verdict))
+def test_every_verdict_has_its_exit_code(home: Home, jobs: Jobs, verdict: Verdict) -> None:
+    """As the lifecycle's table says."""
+    assert home.ask("jobs", "show", jobs.done(verdict))["exit_code"] == ending(State.DONE, verdict, None).exit_code
+
+
+def test_a_held_job_is_shown(home: Home, jobs: Jobs, db: Database) -> None:
+    """What a job waits for is no reason to be parked."""
+    claim = jobs.claimed()
+    moves.wait(db, claim, db.now() + 10**9, "everything is held by kim@host: incident", "held")
+
+    shown = home.ask("jobs", "show", claim.job.id)
+
+    assert (shown["state"], shown["reason"], shown["exit_code"]) == ("waiting", "held", 6)
+    assert "waiting: held: not finished yet" in " ".join(home.run("jobs", "show", claim.job.id).stdout.split())
+
+
+# ── a person's moves ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_select_drives_the_job_with_the_candidate(home: Home, jobs: Jobs, db: Database) -> None:
+    """The pick is kept, the job is queued again, and a broker that is down is told and stops nothing."""
+    job = jobs.parked(Reason.NEEDS_SELECTION, CANDIDATES)
+
+    done = home.shell("jobs", "select", job, "key_2")
+
+    assert done.returncode == 0, done.stderr
+    assert "the sweep rings when it is back" in done.stderr
+    found = reads.job(db, job)
+    assert (found.state, found.options["picked"]) == (State.QUEUED, "key_2")
+
+
+@pytest.mark.parametrize(("reason", "candidate"), [(Reason.NEEDS_SELECTION, "key_3"), (Reason.DENIED, "key_1")])
+def test_select_refuses(home: Home, jobs: Jobs, db: Database, reason: Reason, candidate: str) -> None:
+    """A candidate that is none, or a job that has none to pick from, stays as it is."""
+    job = jobs.parked(reason, CANDIDATES)
+
+    result = home.run("jobs", "select", job, candidate)
+
+    assert result.exit_code == 2
+    assert reads.job(db, job).state is State.PARKED
+
+
+def test_retry_drives_all_of_a_cause(home: Home, jobs: Jobs, db: Database) -> None:
+    """Those that are parked for it, and no others."""
+    denied = [jobs.parked(Reason.DENIED), jobs.parked(Reason.DENIED)]
+    other = jobs.parked(Reason.STILL_ALIVE)
+
+    done = home.shell("jobs", "retry", "--reason", "denied")
+
+    assert done.returncode == 0, done.stderr
+    assert [reads.job(db, job).state for job in denied] == [State.QUEUED, State.QUEUED]
+    assert reads.job(db, other).state is State.PARKED
+    assert "No job is parked for denied" in home.shell("jobs", "retry", "--reason", "denied").stdout
+
+
+def test_one_refusal_stops_no_other(home: Home, jobs: Jobs, db: Database) -> None:
+    """Each job that cannot be moved is told; the exit code says that not all was done."""
+    over, open_one = jobs.done(Verdict.REVOKED), jobs.queued()
+
+    result = home.run("jobs", "cancel", over, "job_none", open_one, "--reason", "a mistake")
+
+    assert result.exit_code == 2
+    assert f"{over} is done" in result.stderr
+    assert "there is no job job_none" in result.stderr
+    assert f"{open_one} is cancelled" in result.stdout
+    assert reads.job(db, open_one).state is State.CANCELLED
+
+
+def test_what_was_begun_is_not_cancelled(home: Home, jobs: Jobs, db: Database) -> None:
+    """After the first request that changes something there is nothing to cancel."""
+    claim = jobs.claimed()
+    moves.intend(db, claim, name="delete", purpose="act", mutating=True, request={})
+    moves.park(db, claim, Reason.OUTCOME_UNKNOWN, "nobody knows")
+
+    result = home.run("jobs", "cancel", claim.job.id, "--reason", "a mistake")
+
+    assert result.exit_code == 2
+    assert "can no longer be cancelled" in result.stderr

@@ -1,0 +1,118 @@
+"""`--wait` ends with the code of the job's ending, says on standard error what is missing, and is quiet in a pipe."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from rules.lifecycle import Reason, Verdict
+from tests.scheduler.cli.conftest import TOKEN, Home, Jobs
+from worker.ledger import moves, reads
+from worker.ledger.database import Database
+from worker.ledger.rows import Claim
+
+REVOKE = ("revoke", "--rule", "jupyterhub.token", "--connection", "hub")
+
+End = Callable[[Database, Claim], None]
+
+
+@contextmanager
+def waiting(home: Home, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """A command that waits, with the secret handed to it."""
+    argv, environ = home.command(*words)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        argv, stdin=pipe, stdout=pipe, stderr=pipe, text=True, cwd=home.folder, env=environ
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write(TOKEN)
+        process.stdin.close()
+        process.stdin = None
+        yield process
+        process.kill()
+
+
+def claim_next(db: Database, jobs: Jobs) -> Claim:
+    """Be the worker of the job that comes in."""
+    deadline = time.monotonic() + 30
+    while not (lines := reads.jobs(db)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return jobs.claimed(lines[0].id)
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [
+        (lambda db, claim: moves.finish(db, claim, Verdict.REVOKED, "s"), 0),
+        (lambda db, claim: moves.finish(db, claim, Verdict.INCONCLUSIVE, "s"), 1),
+        (lambda db, claim: moves.park(db, claim, Reason.NEEDS_SELECTION, "s", [{"id": "a"}]), 3),
+        (lambda db, claim: moves.park(db, claim, Reason.STILL_ALIVE, "s"), 4),
+        (lambda db, claim: moves.finish(db, claim, Verdict.ACKNOWLEDGED, "s"), 5),
+        (lambda db, claim: moves.expire(db, claim, "s"), 0),
+    ],
+    ids=["revoked", "inconclusive", "needs_selection", "still_alive", "acknowledged", "expired"],
+)
+def test_the_exit_code_is_the_ending(home: Home, db: Database, jobs: Jobs, end: End, code: int) -> None:
+    """One table holds ending and exit code; in a pipe the ending is all that is said."""
+    with waiting(home, *REVOKE, "--wait") as process:
+        claim = claim_next(db, jobs)
+        end(db, claim)
+        out, err = process.communicate(timeout=30)
+
+    assert process.returncode == code, err
+    assert out.startswith(claim.job.id)
+    assert TOKEN not in out + err
+    # The broker of these tests is down, which is said; nothing else is.
+    assert [line for line in err.splitlines() if "broker does not answer" not in line] == []
+
+
+def test_json_at_the_end(home: Home, db: Database, jobs: Jobs) -> None:
+    """The receipt and the whole job."""
+    with waiting(home, *REVOKE, "--wait", "--format", "json") as process:
+        claim = claim_next(db, jobs)
+        moves.finish(db, claim, Verdict.REVOKED, "s")
+        out, _ = process.communicate(timeout=30)
+
+    shown = json.loads(out)
+    assert (shown["job"], shown["joined"], shown["verdict"]) == (claim.job.id, False, "revoked")
+
+
+def test_time_is_over(home: Home, db: Database) -> None:
+    """Exit code 6, the job goes on, and who waits is told that nobody works on it."""
+    done = home.shell(*REVOKE, "--wait", "--timeout", "6s", stdin=TOKEN)
+
+    assert done.returncode == 6, done.stderr
+    assert "the job is safe in the ledger: is `revoq up` running?" in done.stderr
+    assert "not finished yet" in done.stdout
+    assert [line.state for line in reads.jobs(db)] == ["queued"]
+
+
+def test_without_waiting(home: Home, db: Database) -> None:
+    """A broker that is down is told, and the job is accepted all the same; a second order joins it."""
+    done = home.shell(*REVOKE, stdin=TOKEN)
+    again = home.shell(*REVOKE, "--format", "json", stdin=TOKEN)
+
+    (line,) = reads.jobs(db)
+    assert done.returncode == 0, done.stderr
+    assert f"{line.id} is queued." in done.stdout
+    assert f"revoq jobs show {line.id}" in done.stdout
+    assert "the broker does not answer; the job is safe in the ledger" in done.stderr
+    assert json.loads(again.stdout) == {"job": line.id, "joined": True, "rung": True}
+    assert TOKEN not in done.stdout + done.stderr
+
+
+def test_what_was_asked_is_kept(home: Home, db: Database) -> None:
+    """Reason, ticket, owner, and who asked; the secret's fingerprint finds it again."""
+    home.shell(*REVOKE, "--reason", "leaked", "--ticket", "SEC-1", "--owner", "team-a", "--no-probe", stdin=TOKEN)
+
+    (line,) = reads.jobs(db)
+    assert (line.cause, line.ticket, line.owner) == ("leaked", "SEC-1", "team-a")
+    assert "@" in line.requester
+    assert reads.job(db, line.id).options["probe"] is False
+    assert [row["id"] for row in home.ask("history", stdin=TOKEN)] == [line.id]
