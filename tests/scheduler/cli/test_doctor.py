@@ -3,37 +3,54 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Callable, Iterable
 
+import click
 import pytest
 
+from scheduler.cli import checkup
+from scheduler.cli.checkup import Check, Health, attempt
 from tests.scheduler.cli.conftest import PAIRED, Home, Jobs
 from worker.ledger import moves
 from worker.ledger.database import Database
+from worker.settings import Settings, load_settings
+
+Found = dict[str, list[Check]]
 
 
-def examine(home: Home) -> tuple[int, dict[str, list[dict[str, Any]]]]:
-    """The exit code, and the checks by their names."""
-    done = home.shell("doctor", "--format", "json")
-    assert done.stdout, done.stderr
-    found: dict[str, list[dict[str, Any]]] = {}
-    for row in json.loads(done.stdout):
-        assert set(row) == {"name", "state", "says", "mend"}
-        found.setdefault(row["name"], []).append(row)
-    return done.returncode, found
+def examine(home: Home, *checks: Callable[[Settings], Iterable[Check]]) -> Found:
+    """What some of the checks say, by their names."""
+    found: Found = {}
+    with click.Context(click.Command("doctor")).scope():
+        settings = load_settings(home.environ)
+        for check in [each for looks in checks for each in attempt(looks, settings)]:
+            found.setdefault(check.name, []).append(check)
+    return found
 
 
-def failures(found: dict[str, list[dict[str, Any]]], name: str) -> list[dict[str, Any]]:
-    return [row for row in found[name] if row["state"] == "fail"]
+def failures(found: Found, name: str) -> list[Check]:
+    """What has to be mended, of one name."""
+    return [check for check in found.get(name, []) if check.state is Health.FAIL]
 
 
 def test_all_that_needs_no_broker_is_well(home: Home) -> None:
-    """A fresh set-up has nothing to mend but the broker that is not there."""
-    code, found = examine(home)
+    """A fresh set-up has nothing to mend but the broker that is not there; the exit code says so."""
+    done = home.shell("doctor", "--format", "json")
 
-    assert code == 1
-    assert {name for name in found if failures(found, name)} == {"broker"}
-    assert "does not answer" in found["broker"][0]["says"]
+    rows = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert all(set(row) == {"name", "state", "says", "mend"} for row in rows)
+    assert [(row["name"], "does not answer" in row["says"]) for row in rows if row["state"] == "fail"] == [
+        ("broker", True)
+    ]
+    assert {row["name"] for row in rows} >= {"settings", "keys", "files", "git", "rules", "connections", "database"}
+
+
+def test_every_look_is_taken() -> None:
+    """A check that is written and not in the list would never run."""
+    looks = {look for name, look in vars(checkup).items() if name.startswith("look_at_")}
+
+    assert set(checkup.CHECKS) == looks - {checkup.look_at_clock}
 
 
 def test_files_that_others_can_read(home: Home) -> None:
@@ -43,13 +60,11 @@ def test_files_that_others_can_read(home: Home) -> None:
         path.chmod(0o644)
     home.data.chmod(0o755)
 
-    code, found = examine(home)
+    found = failures(examine(home, checkup.look_at_files), "files")
 
-    says = " ".join(row["says"] for row in failures(found, "files"))
-    assert code == 1
+    says = " ".join(check.says for check in found)
     assert all(str(path) in says for path in [*paths, home.data])
-    assert f"chmod 600 {home.data / 'keys'}" in [row["mend"] for row in found["files"]]
-    assert f"chmod 700 {home.data}" in [row["mend"] for row in found["files"]]
+    assert {f"chmod 600 {home.data / 'keys'}", f"chmod 700 {home.data}"} <= {check.mend for check in found}
 
 
 @pytest.mark.parametrize("what", ["folder", "file"])
@@ -63,18 +78,18 @@ def test_rules_that_others_can_write(home: Home, what: str) -> None:
     planted = folder if what == "folder" else file
     planted.chmod(planted.stat().st_mode | 0o020)
 
-    _, found = examine(home)
+    found = examine(home, checkup.look_at_rules)
 
-    assert [row["mend"] for row in failures(found, "rules")] == [f"chmod go-w {planted}"]
+    assert [check.mend for check in failures(found, "rules")] == [f"chmod go-w {planted}"]
 
 
 def test_a_secret_in_a_git_tree(home: Home) -> None:
     """One `git add .` away from everybody."""
     (home.folder / ".git").mkdir()
 
-    _, found = examine(home)
+    found = examine(home, checkup.look_at_git)
 
-    assert any(str(home.data / "keys") in row["says"] for row in failures(found, "git"))
+    assert any(str(home.data / "keys") in check.says for check in failures(found, "git"))
 
 
 def test_a_broken_rule(home: Home) -> None:
@@ -83,36 +98,34 @@ def test_a_broken_rule(home: Home) -> None:
     (home.folder / "more" / "x.yaml").write_text("rules:\n  - id: nonsense\n")
     home.write_config(rules_path=["more"])
 
-    _, found = examine(home)
+    found = examine(home, checkup.look_at_rules)
 
-    assert any("x.yaml:2" in row["says"] for row in failures(found, "rules"))
+    assert any("x.yaml:2" in check.says for check in failures(found, "rules"))
 
 
 def test_a_connection_without_its_secret(home: Home) -> None:
     """Named, without asking anybody."""
-    del home.environ["HUB_TOKEN"]
+    found = examine(home, checkup.look_at_connections)
 
-    _, found = examine(home)
-
-    assert "HUB_TOKEN is not set" in failures(found, "connections")[0]["says"]
+    assert "HUB_TOKEN is not set" in failures(found, "connections")[0].says
 
 
 def test_nothing_set_up(empty_home: Home) -> None:
     """The commands of the first steps are named."""
-    _, found = examine(empty_home)
+    found = examine(empty_home, checkup.look_at_keys, checkup.look_at_database)
 
-    assert failures(found, "keys")[0]["mend"] == "revoq keys generate"
-    assert failures(found, "database")[0]["mend"] == "revoq db upgrade"
+    assert failures(found, "keys")[0].mend == "revoq keys generate"
+    assert failures(found, "database")[0].mend == "revoq db upgrade"
 
 
 def test_wrong_settings(home: Home) -> None:
-    """Each mistake is a check of its own."""
+    """Each mistake is a check of its own, and nothing else can be looked at."""
     home.write_config(no_such="x", flower_port=0)
 
-    code, found = examine(home)
+    result = home.run("doctor", "--format", "json")
 
-    assert code == 1
-    assert len(failures(found, "settings")) == 2
+    assert result.exit_code == 1
+    assert [(row["name"], row["state"]) for row in json.loads(result.stdout)] == [("settings", "fail")] * 2
 
 
 def test_a_clock_that_does_not_run(home: Home, jobs: Jobs, db: Database) -> None:
@@ -121,17 +134,15 @@ def test_a_clock_that_does_not_run(home: Home, jobs: Jobs, db: Database) -> None
     with db.begin() as connection:
         connection.exec_driver_sql("UPDATE jobs SET not_before = not_before - 3600000000 WHERE id = ?", (job,))
 
-    _, found = examine(home)
+    found = examine(home, checkup.look_at_database)
 
-    assert "1 jobs are due, one of them for 1 h" in failures(found, "clock")[0]["says"]
+    assert "1 jobs are due, one of them for 1 h" in failures(found, "clock")[0].says
 
 
 def test_a_hold_is_a_warning(home: Home, db: Database) -> None:
     """It is on on purpose, and worth knowing."""
     moves.hold_on(db, "*", actor="kim@host", why="incident")
 
-    _, found = examine(home)
+    (hold,) = examine(home, checkup.look_at_database)["hold"]
 
-    assert [(row["state"], row["says"]) for row in found["hold"]] == [
-        ("warn", "everything is held by kim@host: incident")
-    ]
+    assert (hold.state, hold.says) == (Health.WARN, "everything is held by kim@host: incident")

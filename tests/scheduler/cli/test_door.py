@@ -175,14 +175,14 @@ def test_a_defect_is_named_and_not_shown() -> None:
 
 def test_a_defect_tells_where_at_debug() -> None:
     """At debug level it also says where, and still without a value."""
-    try:
-        raise ValueError("hunter2") from KeyError("hunter3")
-    except ValueError as error:
-        result = CliRunner(env={"REVOQ_LOG_LEVEL": "debug"}).invoke(failing(error), ["fail"])
+    error = ValueError("hunter2")
+    error.__cause__ = KeyError("hunter3")
+
+    result = CliRunner(env={"REVOQ_LOG_LEVEL": "debug"}).invoke(failing(error), ["fail"])
 
     assert "in fail" in result.stderr
     assert "KeyError, by way of" in result.stderr
-    assert "hunter" not in result.stderr.replace('ValueError("hunter2") from KeyError("hunter3")', "")
+    assert "hunter" not in result.stderr
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), click.Abort()])

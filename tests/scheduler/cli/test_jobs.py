@@ -13,55 +13,16 @@ from worker.ledger import moves, reads
 from worker.ledger.database import Database
 
 LINE_KEYS = {
-    "id",
-    "intent",
-    "rule",
-    "connection",
-    "state",
-    "verdict",
-    "reason",
-    "says",
-    "drive",
-    "attempt",
-    "queue",
-    "priority",
-    "requester",
-    "cause",
-    "ticket",
-    "owner",
-    "batch",
-    "parent",
-    "submitted_at",
-    "due_at",
-    "ended_at",
+    *("id", "intent", "rule", "connection", "state", "verdict", "reason", "says", "drive", "attempt", "queue"),
+    *("priority", "requester", "cause", "ticket", "owner", "batch", "parent", "submitted_at", "due_at", "ended_at"),
 }
 WHOLE_KEYS = LINE_KEYS | {
-    "exit_code",
-    "means",
-    "advice",
-    "credential",
-    "inputs",
-    "options",
-    "steps",
-    "candidates",
-    "secrets",
+    *("exit_code", "means", "advice", "credential", "inputs", "options", "steps", "candidates", "secrets")
 }
+CREDENTIAL_KEYS = {"id", "provider_id", "subject", "expires_at", "first_seen_at", "alive_at", "dead_at"}
 STEP_KEYS = {
-    "number",
-    "drive",
-    "name",
-    "purpose",
-    "mutating",
-    "state",
-    "outcome",
-    "says",
-    "method",
-    "url",
-    "taken",
-    "evidence",
-    "retry_after",
-    "started_at",
-    "ended_at",
+    *("number", "drive", "name", "purpose", "mutating", "state", "outcome", "says", "method", "url", "taken"),
+    *("evidence", "retry_after", "started_at", "ended_at"),
 }
 CANDIDATES = [
     {"id": "key_1", "shown": {"owner": "erin", "name": "backup\x1b[31m"}},
@@ -140,15 +101,7 @@ def test_show_keys(home: Home, jobs: Jobs, db: Database) -> None:
 
     assert set(shown) == WHOLE_KEYS
     assert set(shown["steps"][0]) == STEP_KEYS
-    assert set(shown["credential"]) == {
-        "id",
-        "provider_id",
-        "subject",
-        "expires_at",
-        "first_seen_at",
-        "alive_at",
-        "dead_at",
-    }
+    assert set(shown["credential"]) == CREDENTIAL_KEYS
     assert set(shown["secrets"][0]) == {"kind", "sealed_at", "shred_by", "shredded_at"}
     assert (shown["ticket"], shown["owner"], shown["cause"]) == ("SEC-1", "team-a", "leaked")
     assert shown["steps"][0]["evidence"]["status"] == 204

@@ -50,13 +50,10 @@ def claim_next(db: Database, jobs: Jobs) -> Claim:
     ("end", "code"),
     [
         (lambda db, claim: moves.finish(db, claim, Verdict.REVOKED, "s"), 0),
-        (lambda db, claim: moves.finish(db, claim, Verdict.INCONCLUSIVE, "s"), 1),
         (lambda db, claim: moves.park(db, claim, Reason.NEEDS_SELECTION, "s", [{"id": "a"}]), 3),
-        (lambda db, claim: moves.park(db, claim, Reason.STILL_ALIVE, "s"), 4),
         (lambda db, claim: moves.finish(db, claim, Verdict.ACKNOWLEDGED, "s"), 5),
-        (lambda db, claim: moves.expire(db, claim, "s"), 0),
     ],
-    ids=["revoked", "inconclusive", "needs_selection", "still_alive", "acknowledged", "expired"],
+    ids=["revoked", "needs_selection", "acknowledged"],
 )
 def test_the_exit_code_is_the_ending(home: Home, db: Database, jobs: Jobs, end: End, code: int) -> None:
     """One table holds ending and exit code; in a pipe the ending is all that is said."""
@@ -94,8 +91,9 @@ def test_time_is_over(home: Home, db: Database) -> None:
 
 
 def test_without_waiting(home: Home, db: Database) -> None:
-    """A broker that is down is told, and the job is accepted all the same; a second order joins it."""
-    done = home.shell(*REVOKE, stdin=TOKEN)
+    """A broker that is down is told, the job is accepted all the same, what was said is kept; a second order joins."""
+    said = ("--reason", "leaked", "--ticket", "SEC-1", "--owner", "team-a", "--no-probe")
+    done = home.shell(*REVOKE, *said, stdin=TOKEN)
     again = home.shell(*REVOKE, "--format", "json", stdin=TOKEN)
 
     (line,) = reads.jobs(db)
@@ -105,13 +103,6 @@ def test_without_waiting(home: Home, db: Database) -> None:
     assert "the broker does not answer; the job is safe in the ledger" in done.stderr
     assert json.loads(again.stdout) == {"job": line.id, "joined": True, "rung": True}
     assert TOKEN not in done.stdout + done.stderr
-
-
-def test_what_was_asked_is_kept(home: Home, db: Database) -> None:
-    """Reason, ticket, owner, and who asked; the secret's fingerprint finds it again."""
-    home.shell(*REVOKE, "--reason", "leaked", "--ticket", "SEC-1", "--owner", "team-a", "--no-probe", stdin=TOKEN)
-
-    (line,) = reads.jobs(db)
     assert (line.cause, line.ticket, line.owner) == ("leaked", "SEC-1", "team-a")
     assert "@" in line.requester
     assert reads.job(db, line.id).options["probe"] is False

@@ -1,0 +1,105 @@
+"""The parts of README.md that are made from the code; `python -m tests.readme` writes them anew, a test compares them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from rules.lifecycle import MOVES, REASONS, State
+from rules.loader import builtin, load
+from worker.settings import Settings
+
+README = Path(__file__).parents[1] / "README.md"
+
+ABOUT = {
+    "data_dir": "where the embedded database, broker and keys are",
+    "database_url": "SQLite in `data_dir`, or `postgresql+psycopg://…`",
+    "broker_url": "the broker of `revoq up`, or `redis://…`",
+    "seal_keys": "the key ring; the file `keys` in `data_dir` where it is not given",
+    "rules_path": "more folders of rules",
+    "trust_single_row": "rules that may act on a single row that nothing ties to the credential",
+    "claim": "how long a worker holds a job without a sign of life",
+    "request_timeout": "for one step, signing in included",
+    "retry_for": "how long something is tried before a person is asked",
+    "shred_after": "when a sealed secret is destroyed, parked or not",
+    "ring_after": "how soon a bell that was lost rings again",
+    "sweep_every": "how often the ledger is looked at for what is due",
+    "urgent_threads": "jobs at once in the worker of incidents",
+    "bulk_threads": "jobs at once in the other workers",
+    "flower_address": "where Flower listens, under `revoq up`",
+    "flower_port": "and on which port",
+    "log_format": "`json`, `console`, or `auto` by the terminal",
+    "log_level": "`debug`, `info`, `warning` or `error`",
+    "body_limit": "bytes of an answer that are read at most",
+    "connections": "provider accounts, by name; only in `revoq.yaml`",
+}
+
+
+def render(text: str) -> str:
+    """The README with every generated part as the code has it now."""
+    text = replace_table(text, "| reason | means | what to do |", reasons())
+    text = replace_table(text, "| provider | rule | identified by | aliases |", providers())
+    text = replace_table(text, "| setting | default | |", settings())
+    return replace_diagram(text)
+
+
+def replace_table(text: str, header: str, rows: Iterable[str]) -> str:
+    """Put rows under a table's header."""
+    before, found, after = text.partition(header)
+    if not found:
+        raise ValueError(f"README.md has no table {header!r}")
+    rest = re.sub(r"\A\n\|[-|]+\|\n(?:[|<].*\n)*", "", after)
+    line = "|" + "---|" * (header.count("|") - 1)
+    return f"{before}{header}\n{line}\n" + "".join(f"{row}\n" for row in rows) + rest
+
+
+def replace_diagram(text: str) -> str:
+    """Put the lifecycle's moves into the picture."""
+    moves = [f"    {before} --> {after}: {says}\n" for (before, after), says in MOVES.items()]
+    picture = "stateDiagram-v2\n    [*] --> " + State.QUEUED + ": submitted\n" + "".join(moves)
+    return re.sub(r"stateDiagram-v2\n(?:    .*\n)*", lambda _: picture, text, count=1)
+
+
+def reasons() -> list[str]:
+    """Why a job is parked, and what to do about it."""
+    return [f"| `{reason}` | {told.says} | {told.advice} |" for reason, told in REASONS.items()]
+
+
+def providers() -> list[str]:
+    """The rules that revoq brings along."""
+    rows = []
+    for loaded in load([builtin()]):
+        rule = loaded.rule
+        title = loaded.provider.title if loaded.provider is not None else rule.provider
+        aliases = ", ".join(f"`{alias}`" for alias in rule.aliases)
+        rows.append(f"| {title} | `{rule.id}` | {identified_by(rule.id)} | {aliases} |")
+    return rows
+
+
+IDENTIFIED = {
+    "jupyterhub.token": "what the hub says that the token is",
+    "pangolin.token": "itself, or the row of its id in its user's list",
+    "pangolin.listed_token": "its id",
+    "sendgrid.api_key": "the id inside the key",
+    "tailscale.api_key": "the id inside the key",
+}
+
+
+def identified_by(rule: str) -> str:
+    """How the exact credential is singled out, in a few words."""
+    return IDENTIFIED[rule]
+
+
+def settings() -> list[str]:
+    """Every setting with its default."""
+    rows = []
+    for name, field in Settings.model_fields.items():
+        default = field.default if field.default_factory is None else ""
+        shown = f"`{default:g}s`" if isinstance(default, float) else f"`{default}`" if default not in {"", None} else ""
+        rows.append(f"| `{name}` | {shown} | {ABOUT[name]} |")
+    return rows
+
+
+if __name__ == "__main__":
+    README.write_text(render(README.read_text()))

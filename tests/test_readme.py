@@ -1,0 +1,73 @@
+"""What the README says is what the code does: tables, the picture, the example rule, the commands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import click
+import yaml
+
+from rules.lint import lint
+from rules.loader import read_text
+from rules.recorded import check
+from scheduler.cli import door, find_verbs
+from tests.readme import README, render
+
+TEXT = README.read_text()
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced blocks of one language."""
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, flags=re.DOTALL)
+
+
+def test_the_generated_parts_are_up_to_date() -> None:
+    """`python -m tests.readme` has been run since the lifecycle, the settings or the rules changed."""
+    assert render(TEXT) == TEXT
+
+
+def test_the_example_rule_loads_and_plays_its_recorded_answers() -> None:
+    """Whoever copies the README's rule has one that works at the first try."""
+    (example,) = [block for block in blocks("yaml") if block.startswith("provider:")]
+
+    (loaded,), mistakes = read_text(example, "README.md")
+
+    assert mistakes == []
+    assert check(loaded) == []
+    assert [str(warning) for warning in lint(loaded)] == []
+
+
+def test_every_command_exists() -> None:
+    """A verb that the README shows is one that the door has."""
+    shown = {match for block in blocks("console") for match in re.findall(r"^\$ revoq ([a-z]+)", block, re.MULTILINE)}
+
+    assert shown
+    assert shown <= set(find_verbs())
+
+
+def find_command(words: Sequence[str]) -> click.Command:
+    """The command that these words lead to."""
+    command: click.Command = door
+    for word in words:
+        if not isinstance(command, click.Group):
+            break
+        found = command.get_command(click.Context(command), word)
+        assert found is not None, f"there is no {' '.join(words)}"
+        command = found
+    return command
+
+
+def test_every_option_is_understood() -> None:
+    """The options of each shown command are ones that it takes."""
+    for line in (line for block in blocks("console") for line in block.splitlines() if line.startswith("$ revoq ")):
+        command = find_command(line.split()[2:])
+        known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+        assert set(re.findall(r" (--[a-z-]+)", line.split("#")[0])) <= known, line
+
+
+def test_the_settings_example_is_yaml() -> None:
+    """The connection in the README is one that a strict reader takes."""
+    (example,) = [block for block in blocks("yaml") if block.startswith("connections:")]
+
+    assert yaml.safe_load(example)["connections"]["hub"]["provider"] == "jupyterhub"
