@@ -72,7 +72,7 @@ class Keeper:
         refuse_second(self._settings)
         config = self._write()
         output = log_file(self._settings, "supervisor").with_suffix(".out")
-        with output.open("wb") as file:
+        with os.fdopen(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             self._supervisor = subprocess.Popen(
                 [sys.executable, "-P", "-m", "supervisor.supervisord", "-n", "-c", str(config)],
                 stdin=subprocess.DEVNULL,

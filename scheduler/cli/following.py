@@ -35,6 +35,11 @@ class Tail:
                 yield from (line.decode("utf-8", "replace").rstrip() for line in lines)
             if not self._replaced():
                 return
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self.file is not None:
             self.file.close()
             self.file = None
 
@@ -81,8 +86,7 @@ class Follower:
     def close(self) -> None:
         """Let go of the files."""
         for tail in self.tails.values():
-            if tail.file is not None:
-                tail.file.close()
+            tail.close()
 
 
 def coloured() -> bool:

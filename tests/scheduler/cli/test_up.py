@@ -115,5 +115,6 @@ def test_a_log_is_followed_over_its_rotation(tmp_path: Path) -> None:
     path.rename(tmp_path / "x.log.1")
     path.write_text("four\n")
     seen.append(list(tail.read()))
+    tail.close()
 
     assert seen == [[], ["one"], ["two", "three", "four"]]
