@@ -16,7 +16,8 @@ from rules.decide import SECOND, Decision, Do, Expire, Finish, Park, Wait, backo
 from rules.errors import RevoqError
 from rules.lifecycle import Outcome, Reason
 from rules.plan import Planned, Purpose
-from worker.case import Case, NotReady
+from worker.case import Case
+from worker.dossier import NotReady
 from worker.errors import ClaimLost, ConnectionUnusable, ExchangeError, Held
 from worker.ledger import moves
 from worker.ledger.rows import Claim

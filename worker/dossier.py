@@ -1,0 +1,162 @@
+"""All that is known of one credential while it is dealt with: rule, account, secrets, guards, and what steps came to.
+
+There is no ledger here: a claimed job is a dossier that is written down (`worker.case`), a rehearsal one that is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from rules.decide import Decision, Facts, Park, Record
+from rules.errors import BadInput, RevoqError
+from rules.guard import Guards, Who, refuse
+from rules.lifecycle import Reason
+from rules.loader import LoadedRule
+from rules.pattern import match_secret
+from rules.plan import ACTOR, TOKEN, Plan, Planned
+from rules.schema import Rule
+from rules.secret import Secret
+from worker.connections import Account
+from worker.errors import ConnectionUnusable, UnknownConnection
+from worker.log import redacting
+from worker.runtime import Runtime
+from worker.steps.http import Choosing
+from worker.steps.result import Result
+
+
+class NotReady(RevoqError):
+    """The credential cannot be dealt with here; `decision` says what is to be done instead."""
+
+    def __init__(self, reason: Reason, says: str) -> None:
+        """Make the decision out of the reason."""
+        self.decision: Decision = Park(reason, says)
+        super().__init__(says)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How the person who asked wants it dealt with: may it be tried, did a scanner find it, which row was picked."""
+
+    probe: bool = True
+    finding: bool = False
+    picked: str | None = None
+
+
+class Dossier:
+    """One credential and its plan. `values` are the names that templates may use; secret ones are held until `forget`.
+
+    `known`: this account once knew the credential · `acted`: an earlier drive sent a mutating request.
+    """
+
+    def __init__(self, runtime: Runtime, plan: Plan, connection: str, terms: Terms) -> None:
+        """Take the tools and the plan; `begin` does the work."""
+        self.runtime, self.plan, self.connection, self.terms = runtime, plan, connection, terms
+        self._redactions = ExitStack()
+        self.values: dict[str, str | Secret] = {}
+        self.bases: dict[str, str] = {}
+        self.records: list[Record] = []
+        self.candidates: Sequence[Mapping[str, Any]] | None = None
+        self.known = self.acted = False
+        self.expires_at: int | None = None
+        self._guards = Guards()
+
+    def begin(self, loaded: LoadedRule, inputs: Mapping[str, str], secrets: Mapping[str, Secret]) -> None:
+        """Bind rule, connection and base URLs, take in what was handed in, and learn what is protected.
+
+        Raises NotReady with what is to be done where one of them cannot be had, ExchangeError where the provider cannot
+        be asked who we are.
+        """
+        self.loaded = loaded
+        try:
+            self.account: Account = self.runtime.connections.account(self.connection, loaded)
+            self.bases = self.account.bases(loaded, inputs)
+            self.values.update({name: value for name, value in inputs.items() if name not in self.bases})
+            for name, secret in secrets.items():
+                self.know(name, secret)
+            self._guards = self.account.guards()
+        except (UnknownConnection, ConnectionUnusable) as error:
+            raise NotReady(Reason.DENIED, str(error)) from None
+
+    def forget(self) -> None:
+        """Let go of every secret; the logs need not look for them any more."""
+        self.values.clear()
+        self._redactions.close()
+
+    @property
+    def rule(self) -> Rule:
+        """The rule that the plan was made from."""
+        return self.loaded.rule
+
+    @property
+    def choosing(self) -> Choosing:
+        """How a row may be singled out here."""
+        return Choosing(frozenset(self.plan.tied), self.terms.picked, self._trusted)
+
+    def facts(self, chance: float) -> Facts:
+        """Everything beside the records that a decision needs."""
+        signs = {ACTOR} if self.account.signs else set[str]()
+        return Facts(
+            given=frozenset(self.values) | frozenset(self.bases) | signs,
+            retry_for=self.runtime.settings.retry_for,
+            chance=chance,
+            refused=self._refusal(),
+            known=self.known,
+            acted=self.acted,
+            picked=self.terms.picked is not None,
+            trusted=self._trusted,
+            probe=self.terms.probe and not self.account.never_probe,
+            expires_at=self.expires_at,
+        )
+
+    def know(self, name: str, secret: Secret) -> None:
+        """Keep a secret for templates and out of the logs; the credential also tells the groups of its pattern."""
+        self._redactions.enter_context(redacting(secret))
+        self.values[name] = secret
+        if name == TOKEN:
+            # One that came out of a row may look unlike those that people hand in; it is used as it is.
+            with suppress(BadInput):
+                self.values.update(token_values(self.rule, secret))
+
+    def learn(self, planned: Planned, result: Result, at: int) -> None:
+        """Go on knowing what a step came to, and what it took out of its answer."""
+        self.values.update(result.taken)
+        for name, secret in result.secrets.items():
+            self.know(name, secret)
+        self.candidates = result.evidence.get("candidates", self.candidates)
+        taken = frozenset(result.taken) | frozenset(result.secrets)
+        self.records.append(
+            Record(planned.name, planned.purpose, result.outcome, at, result.retry_after, result.says, taken)
+        )
+
+    def who(self) -> Who:
+        """The credential as the provider names it, as far as that is known by now."""
+        names = self.rule.credential
+        return Who(self._text(names.id), self._text(names.subject), self._text(names.tenant))
+
+    # ── inside ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def _trusted(self) -> bool:
+        return self.plan.rule in self.runtime.settings.trust_single_row
+
+    def _refusal(self) -> tuple[Reason, str] | None:
+        """Promise 8, asked of what is known of the credential so far."""
+        token = self.values.get(TOKEN)
+        if isinstance(token, Secret) and self.account.is_own(token):
+            return Reason.PROTECTED, "it is the secret that the connection itself signs in with"
+        return refuse(self.who(), self._guards, finding=self.terms.finding)
+
+    def _text(self, name: str | None) -> str | None:
+        value = self.values.get(name) if name is not None else None
+        return value if isinstance(value, str) else None
+
+
+def token_values(rule: Rule, secret: Secret) -> dict[str, str | Secret]:
+    """TOKEN and the named groups of its pattern; a group is public only where the rule says that it is an id."""
+    names = rule.credential
+    public = {names.id, names.subject, names.tenant}
+    groups = match_secret(rule, secret.reveal())
+    return {name: value if name in public else Secret(value) for name, value in groups.items()}
