@@ -13,7 +13,7 @@ from typing import Any
 from rules.decide import Decision, Facts, Park, Record
 from rules.errors import BadInput, RevoqError
 from rules.guard import Guards, Who, refuse
-from rules.lifecycle import Reason
+from rules.lifecycle import Outcome, Reason
 from rules.loader import LoadedRule
 from rules.pattern import match_secret
 from rules.plan import ACTOR, TOKEN, Plan, Planned
@@ -23,7 +23,7 @@ from worker.connections import Account
 from worker.errors import ConnectionUnusable, UnknownConnection
 from worker.log import redacting
 from worker.runtime import Runtime
-from worker.steps.http import Choosing
+from worker.steps import http
 from worker.steps.result import Result
 
 
@@ -91,9 +91,9 @@ class Dossier:
         return self.loaded.rule
 
     @property
-    def choosing(self) -> Choosing:
+    def choosing(self) -> http.Choosing:
         """How a row may be singled out here."""
-        return Choosing(frozenset(self.plan.tied), self.terms.picked, self._trusted)
+        return http.Choosing(frozenset(self.plan.tied), self.terms.picked, self._trusted)
 
     def facts(self, chance: float) -> Facts:
         """Everything beside the records that a decision needs."""
@@ -110,6 +110,10 @@ class Dossier:
             probe=self.terms.probe and not self.account.never_probe,
             expires_at=self.expires_at,
         )
+
+    def ready(self, planned: Planned) -> http.HttpStep:
+        """Fill one planned step in with what is known by now; raises the rules' own errors where it cannot be."""
+        return http.ready(planned, self.rule, self.values, self.bases, self.choosing)
 
     def know(self, name: str, secret: Secret) -> None:
         """Keep a secret for templates and out of the logs; the credential also tells the groups of its pattern."""
@@ -152,6 +156,12 @@ class Dossier:
     def _text(self, name: str | None) -> str | None:
         value = self.values.get(name) if name is not None else None
         return value if isinstance(value, str) else None
+
+
+def unformed(planned: Planned, says: str) -> tuple[Result, Park]:
+    """The request cannot be formed from what is known: nothing is sent, and a person must look."""
+    result = Result(Outcome.BROKEN, f"nothing was sent: {says}")
+    return result, Park(Reason.PROVIDER_BROKEN, f"the request of {planned.name!r} cannot be formed: {says}")
 
 
 def token_values(rule: Rule, secret: Secret) -> dict[str, str | Secret]:

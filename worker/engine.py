@@ -17,7 +17,7 @@ from rules.errors import RevoqError
 from rules.lifecycle import Outcome, Reason
 from rules.plan import Planned, Purpose
 from worker.case import Case
-from worker.dossier import NotReady
+from worker.dossier import NotReady, unformed
 from worker.errors import ClaimLost, ConnectionUnusable, ExchangeError, Held
 from worker.ledger import moves
 from worker.ledger.rows import Claim
@@ -82,7 +82,7 @@ def _carry(runtime: Runtime, claim: Claim, case: Case) -> Decision:
 def _take(runtime: Runtime, claim: Claim, case: Case, planned: Planned) -> Decision | None:
     """Take one step: write the intention down, send, write down what came. A decision where that ends the claim."""
     try:
-        step = http.ready(planned, case.rule, case.values, case.bases, case.choosing)
+        step = case.ready(planned)
     except RevoqError as error:
         return _unformed(runtime, claim, case, planned, str(error))
     started = time.monotonic()
@@ -119,10 +119,10 @@ def _send(runtime: Runtime, claim: Claim, case: Case, step: http.HttpStep, start
 
 
 def _unformed(runtime: Runtime, claim: Claim, case: Case, planned: Planned, says: str) -> Decision | None:
-    """The request cannot be formed from what is known: nothing is sent, and a person must look."""
-    number = _intend(runtime, claim, planned, {}, sends=False)
-    case.record(planned, number, Result(Outcome.BROKEN, f"nothing was sent: {says}"))
-    return Park(Reason.PROVIDER_BROKEN, f"the request of {planned.name!r} cannot be formed: {says}")
+    """Nothing is sent; that it could not be is written down all the same."""
+    result, parked = unformed(planned, says)
+    case.record(planned, _intend(runtime, claim, planned, {}, sends=False), result)
+    return parked
 
 
 def _held(runtime: Runtime, claim: Claim, held: Held) -> Decision:
