@@ -98,7 +98,9 @@ class _Checks:
             self.say((*place, "headers"), f"the header {twice} is there twice; upper case makes no other header")
         if request.body is not None:
             self.template((*place, "body"), request.body, known | self.hosts)
-        if request.digest is not None:
+        if isinstance(request.digest, str):
+            self.template((*place, "digest"), request.digest, known)
+        elif request.digest is not None:
             self.template((*place, "digest", "username"), request.digest.username, known)
             self.template((*place, "digest", "password"), request.digest.password, known)
         self.matchers((*place, "response_matcher"), request.response_matcher, known)

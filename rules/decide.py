@@ -19,6 +19,7 @@ FIRST_DELAY = 1.0
 LONGEST_DELAY = 3600.0
 AGAIN = frozenset({Outcome.RETRY, Outcome.NOT_SENT})
 """Outcomes after which the provider has certainly done nothing, so that sending again is sound."""
+NO_WORD = "the rule's probe did not say alive, and has no word for dead"
 PROBE_TRIES = 3
 """How often a job of the intent `probe` asks before it ends as inconclusive."""
 
@@ -127,6 +128,8 @@ class _Case:
                 return Finish(Verdict.ALIVE, last.says)
             case Outcome.DEAD:
                 return Finish(Verdict.DEAD, last.says)
+            case Outcome.UNPROVABLE:
+                return Finish(Verdict.UNPROVABLE, f"{last.says}; {NO_WORD}")
             case _ if len(tries) < PROBE_TRIES:
                 return self._again(step, tries)
             case _:
@@ -170,6 +173,8 @@ class _Case:
                 return None
             case Outcome.DEAD:
                 return self._found_dead(last)
+            case Outcome.UNPROVABLE:
+                return self._found_silent(last)
             case _:
                 return self._again(step, tries)
 
@@ -191,6 +196,15 @@ class _Case:
         if last.outcome in AGAIN | {Outcome.LOST}:
             return self._again(step, tries)
         return Park(Reason.NOT_RECOGNISED, f"{probe.says}; {last.says}")
+
+    def _found_silent(self, probe: Record) -> Decision:
+        """Neither alive nor provably dead at the first probe: nothing is sent on such an answer."""
+        if self.facts.acted:
+            says = "a request of ours was sent earlier in this job"
+            return Finish(Verdict.ACKNOWLEDGED, f"{probe.says}; {NO_WORD}; {says}")
+        return Park(
+            Reason.NOT_RECOGNISED, f"{probe.says}; {NO_WORD}; nothing here shows that this account ever knew it"
+        )
 
     # ── look up ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -248,11 +262,16 @@ class _Case:
         answers = [record for record in self._of(ask) if record.at >= tries[-1].at]
         if not answers:
             return Do(ask)
-        match answers[-1].outcome:
+        last = answers[-1]
+        match last.outcome:
             case Outcome.DEAD:
                 return None
-            case Outcome.ALIVE if step.repeatable:
+            case Outcome.ALIVE | Outcome.UNPROVABLE if step.repeatable:
                 return self._again(step, tries)
+            case Outcome.UNPROVABLE:
+                return Park(
+                    Reason.OUTCOME_UNKNOWN, f"the answer to {step.name!r} was lost; {answers[-1].says}; {NO_WORD}"
+                )
             case Outcome.ALIVE:
                 return Park(
                     Reason.OUTCOME_UNKNOWN,
@@ -278,6 +297,8 @@ class _Case:
                 return self._dead_enough(look, looks)
             case Outcome.ALIVE:
                 return self._still_alive(look, looks, acts[-1])
+            case Outcome.UNPROVABLE:
+                return self._still_silent(look, looks, acts[-1])
             case _:
                 return self._again(look, looks)
 
@@ -296,6 +317,12 @@ class _Case:
             return self._when(look, looks[-1].at + int(self.plan.spacing * SECOND), "the provider may be settling")
         reason = Reason.WRONG_ONE if self.facts.picked else Reason.STILL_ALIVE
         return Park(reason, f"{act.name!r} was answered with yes, and the credential still works: {looks[-1].says}")
+
+    def _still_silent(self, look: Planned, looks: Sequence[Record], act: Record) -> Decision:
+        """The probe does not say alive any more and cannot say dead: while the provider may be settling, ask again."""
+        if self.now < act.at + int(self.plan.window * SECOND):
+            return self._when(look, looks[-1].at + int(self.plan.spacing * SECOND), "the provider may be settling")
+        return Finish(Verdict.ACKNOWLEDGED, f"{act.says}; {looks[-1].says}; {NO_WORD}{self._lapse()}")
 
     # ── pieces ────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from rules.checks import is_loopback
 from rules.errors import RevoqError, RuleError
 from rules.extract import compile_pattern
+from rules.lifecycle import Intent
 from rules.loader import LoadedRule, builtin, hosts_of
 from rules.pattern import find_secret
+from rules.plan import ACTOR, TOKEN, Purpose, plan
 from rules.schema import JsonPath, ReportResponse, Request, Rule, Step
 from rules.template import compile_template, split_origin
 
@@ -24,6 +26,7 @@ def lint(loaded: LoadedRule) -> list[RuleError]:
         *_lint_examples(loaded),
         *_lint_steps(loaded.rule),
         *_lint_lists(loaded.rule),
+        *_lint_ties(loaded),
         *_lint_urls(loaded),
     ]
     return [RuleError(f"{loaded.rule.id}: {sentence}", loaded.file, loaded.line) for sentence in says]
@@ -35,8 +38,11 @@ def _lint_proof(rule: Rule) -> Iterator[str]:
         yield "it revokes and has no probe: a 2xx proves nothing, so that every job ends as acknowledged at best"
     if probe is not None and not any(not isinstance(matcher, ReportResponse) for matcher in _alive(probe.request)):
         yield "its probe has no matcher, so that it never says alive; add a StatusMatch"
-    if probe is not None and not probe.dead and rule.revocation is not None:
-        yield "its probe has no `dead` matchers; say which answer tells that the credential is dead, and nothing else"
+    if probe is not None and not probe.can_say_dead and rule.revocation is not None:
+        yield (
+            "its probe has no `dead` matchers, so that only a 401 or 403 after an alive answer counts as dead; "
+            "say which answer tells that the credential is dead, and nothing else"
+        )
     if rule.cannot == [] and rule.revocation is None:
         yield "it has no revocation, and does not say so under `cannot`"
 
@@ -112,6 +118,19 @@ def _lint_lists(rule: Rule) -> Iterator[str]:
             yield f"the list of step {step.name or number} ends at an empty page: is that no 404? name `total`"
         if step.select is not None and not step.select.where:
             yield f"the list of step {step.name or number} has no condition: any single row would do"
+
+
+def _lint_ties(loaded: LoadedRule) -> Iterator[str]:
+    """Ask the plan itself which of its steps nothing ties to the credential."""
+    rule = loaded.rule
+    given = {TOKEN, ACTOR, *rule.variables, *hosts_of(loaded), *(depends.variable for depends in rule.depends_on_rule)}
+    try:
+        steps = plan(loaded, Intent.REVOKE, given).steps
+    except RevoqError:
+        return
+    for step in steps:
+        if step.purpose is Purpose.ACT and not step.tied:
+            yield f"nothing ties the step {step.name} to the credential: a job parks before it as needs_selection"
 
 
 def _uses(step: Step, name: str) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from rules import strictyaml
+from rules import kingfisher, strictyaml
 from rules.checks import Mistake, check_provider, check_rule
 from rules.errors import RuleError, RuleErrors, UnknownRule
 from rules.schema import Model, Provider, Rule
@@ -29,13 +29,17 @@ SUFFIXES = frozenset({".yaml", ".yml"})
 
 @dataclass(frozen=True, slots=True)
 class LoadedRule:
-    """A rule that can be used, where it stands, and a digest of it and of what its provider's rules share."""
+    """A rule that can be used, where it stands, and a digest of it and of what its provider's rules share.
+
+    `notices` say, each with its line, what of the file is not followed and why; the rule works without it.
+    """
 
     rule: Rule
     provider: Provider | None
     file: str
     line: int
     digest: str
+    notices: tuple[RuleError, ...] = ()
 
 
 class Catalogue:
@@ -145,6 +149,8 @@ class _Reading:
     def __init__(self, document: Document) -> None:
         self._document = document
         self._mistakes: list[RuleError] = []
+        # Only our own format has a provider; a file without one may hold whatever Kingfisher's 1.x format allows.
+        self._kingfisher = isinstance(document.value, dict) and "provider" not in document.value
 
     def read(self) -> tuple[list[LoadedRule], list[RuleError]]:
         """Read all that can be used, and name all that is wrong."""
@@ -174,16 +180,30 @@ class _Reading:
 
     def _rule(self, number: int, value: object, provider: Provider | None, *, usable: bool) -> LoadedRule | None:
         place = ("rules", number)
+        notices: list[Mistake] = []
+        wrong: list[Mistake] = []
+        if self._kingfisher and isinstance(value, dict):
+            adapted = kingfisher.adapt(value, self._written_below(place))
+            value, wrong, notices = adapted.value, adapted.mistakes, adapted.notices
         rule = self._build(Rule, place, value)
         if rule is None or not usable:
             # What its provider shares cannot be read, so that every name from there would look like a mistake here.
+            self._say_all(place, wrong)
             return None
-        wrong = check_rule(rule, provider)
+        wrong += check_rule(rule, provider)
+        if self._kingfisher:
+            rule, wrong, more = kingfisher.soften(rule, wrong)
+            notices += more
         self._say_all(place, wrong)
         if wrong:
             return None
         line = self._document.line(place)
-        return LoadedRule(rule, provider, self._document.file, line, digest_of(rule, provider))
+        told = tuple(self._error((*place, *inner), sentence) for inner, sentence in notices)
+        return LoadedRule(rule, provider, self._document.file, line, digest_of(rule, provider), told)
+
+    def _written_below(self, place: Place) -> dict[Place, str]:
+        depth = len(place)
+        return {at[depth:]: text for at, text in self._document.written.items() if at[:depth] == place}
 
     def _build(self, model: type[M], place: Place, value: object) -> M | None:
         value = _raise_names(value)
@@ -200,7 +220,10 @@ class _Reading:
             self._say((*place, *inner), sentence)
 
     def _say(self, place: Place, sentence: str) -> None:
-        self._mistakes.append(RuleError(sentence, self._document.file, self._document.line(self._as_written(place))))
+        self._mistakes.append(self._error(place, sentence))
+
+    def _error(self, place: Place, sentence: str) -> RuleError:
+        return RuleError(sentence, self._document.file, self._document.line(self._as_written(place)))
 
     def _as_written(self, place: Place) -> Place:
         """Undo `_raise_names` in a place: the file may spell a name under `extract` in small letters."""
@@ -215,12 +238,14 @@ class _Reading:
 
 
 def _raise_names(value: Any) -> Any:
-    """Put the names under `extract` in upper case, as Kingfisher does before it uses them."""
+    """Put the names under `extract` and of dependencies in upper case, as Kingfisher does before it uses them."""
     if isinstance(value, list):
         return [_raise_names(item) for item in value]
     if not isinstance(value, dict):
         return value
     raised = {key: _raise_names(item) for key, item in value.items()}
+    if "rule_id" in raised and isinstance(raised.get("variable"), str):
+        raised["variable"] = raised["variable"].upper()
     taken = raised.get("extract")
     if isinstance(taken, dict) and len({str(name).upper() for name in taken}) == len(taken):
         raised["extract"] = {str(name).upper(): item for name, item in taken.items()}

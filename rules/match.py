@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from xml.parsers import expat
 
@@ -29,6 +30,16 @@ REFUSED = frozenset({401, 403, 407})
 TOO_EARLY_OR_MANY = frozenset({425, 429})
 NEVER_DEAD = frozenset({407, 408, 421, 425, 429})
 """Statuses that are said of a request, an address or a moment, and never of the credential."""
+MARKS = re.compile(
+    r"otp|one[-_ ]?time|two[-_ ]?factor|second[-_ ]factor|multi[-_ ]?factor|\b[2m]fa\b|\bsso\b|saml|captcha"
+    r"|\bips?\b|ip[-_ ]?address|allow[-_ ]?list|white[-_ ]?list|block[-_ ]?list|geo|region"
+    r"|rate[-_ ]?limit|too many|throttl|quota|slow[-_ ]?down|try again|temporar",
+    re.IGNORECASE,
+)
+"""Words by which a refusal speaks of a second factor, an address or a moment, and not of the credential."""
+MOST_READ = 1 << 16
+MARKING_HEADERS = re.compile(r"otp|sso|retry-after", re.IGNORECASE)
+BUDGET_HEADERS = ("ratelimit-remaining", "x-ratelimit-remaining", "x-rate-limit-remaining")
 MISSING = object()
 
 
@@ -170,18 +181,53 @@ def read_step(step: Step, answer: Answer, values: Values) -> Outcome:
     return Outcome.BROKEN
 
 
-def read_probe(content: ProbeContent, answer: Answer, values: Values) -> Outcome:
-    """Read a probe's answer: alive and dead each need their own matchers, and both or neither is inconclusive."""
+def read_probe(content: ProbeContent, answer: Answer, values: Values, *, was_alive: bool = False) -> Outcome:
+    """Read a probe's answer: alive and dead each need their own matchers, and both or neither is inconclusive.
+
+    `was_alive`: an earlier look at this very credential said alive. A probe without a word for dead needs that.
+    """
     clause = _first_clause(content.outcomes, answer, values)
     if clause is not None:
         return {Outcome.OK: Outcome.ALIVE, Outcome.ALREADY_GONE: Outcome.DEAD}.get(clause, Outcome.INCONCLUSIVE)
     if _is_page(content.request, answer):
         return Outcome.INCONCLUSIVE
+    if not content.can_say_dead:
+        return _read_imported(content.request, answer, values, was_alive=was_alive)
     alive = _all_hold(content.request.response_matcher, answer, values)
     dead = _all_hold(content.dead, answer, values) and not _is_never_dead(answer)
     if alive == dead:
         return Outcome.INCONCLUSIVE
     return Outcome.ALIVE if alive else Outcome.DEAD
+
+
+def _read_imported(request: Request, answer: Answer, values: Values, *, was_alive: bool) -> Outcome:
+    """Read a probe that only says alive: what was alive and is refused now, and for no other cause, is dead.
+
+    Every answer that may change by itself is inconclusive; any other that does not say alive proves nothing.
+    """
+    if _is_never_dead(answer):
+        return Outcome.INCONCLUSIVE
+    matchers = request.response_matcher
+    if _all_hold(matchers, answer, values) and (_names_yes(matchers) or 200 <= answer.status < 300):
+        return Outcome.ALIVE
+    if _is_marked(answer):
+        return Outcome.INCONCLUSIVE
+    return Outcome.DEAD if was_alive and answer.status in {401, 403} else Outcome.UNPROVABLE
+
+
+def _names_yes(matchers: Iterable[Matcher]) -> bool:
+    """Whether a matcher names what a good answer has; that no bad word is in it says little of a 404."""
+    return any(isinstance(matcher, StatusMatch | WordMatch) and not matcher.negative for matcher in matchers)
+
+
+def _is_marked(answer: Answer) -> bool:
+    """Whether a refusal speaks of something else than the credential; many words count, since doubt is free."""
+    if any(MARKING_HEADERS.search(name) for name in answer.headers):
+        return True
+    if any(answer.headers.get(name, "").strip() == "0" for name in BUDGET_HEADERS):
+        return True
+    said = f"{answer.headers.get('www-authenticate', '')}\n{answer.text[:MOST_READ]}"
+    return answer.status in REFUSED and MARKS.search(said) is not None
 
 
 def read_recognition(recognition: Recognition, answer: Answer, values: Values) -> Outcome:

@@ -122,9 +122,15 @@ def plan(loaded: LoadedRule, intent: Intent, given: Collection[str]) -> Plan:
     if intent not in {Intent.REVOKE, Intent.PROBE}:
         raise BadInput(f"{rule.id} has no plan for the intent {intent}; it can be revoked and probed")
     if intent is Intent.REVOKE and rule.revocation is None:
-        raise BadInput(f"{rule.id} says how to find this credential, not how to revoke it: it has no revocation")
+        raise BadInput(
+            f"{rule.id} says how to find this credential, not how to revoke it: it has no revocation{_why_not(loaded)}"
+        )
     if intent is Intent.PROBE and rule.validation is None:
-        raise BadInput(f"{rule.id} has no probe: nothing can tell whether the credential works")
+        raise BadInput(f"{rule.id} has no probe: nothing can tell whether the credential works{_why_not(loaded)}")
+    missing = [each.variable for each in rule.depends_on_rule if not each.optional and each.variable not in given]
+    if missing:
+        flags = " ".join(f"--var {name}=…" for name in missing)
+        raise BadInput(f"{rule.id} depends on what other rules find: give {flags}")
     if rule.secret == "required" and TOKEN not in given:  # noqa: S105 - a word of the language
         raise BadInput(f"{rule.id} needs the credential itself: give it on standard input")
     planner = _Planner(loaded, frozenset(given))
@@ -141,10 +147,17 @@ def plan(loaded: LoadedRule, intent: Intent, given: Collection[str]) -> Plan:
     )
 
 
+def _why_not(loaded: LoadedRule) -> str:
+    """What was said at the loading, since that may be why something is not there."""
+    return "".join(f"; {notice.message}" for notice in loaded.notices)
+
+
 def names_of_request(request: Request) -> frozenset[str]:
     """Every name that the request's templates cannot do without."""
     texts = [request.url, request.body or "", *request.headers.values(), *(request.form or {}).values()]
-    if request.digest is not None:
+    if isinstance(request.digest, str):
+        texts.append(request.digest)
+    elif request.digest is not None:
         texts += [request.digest.username, request.digest.password]
     return _names(texts)
 

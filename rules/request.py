@@ -11,7 +11,7 @@ from email.utils import format_datetime
 from urllib.parse import SplitResult, quote, quote_plus, unquote_plus, urljoin, urlsplit
 
 from rules.errors import ExtractError, TemplateError
-from rules.escape import BaseUrl
+from rules.escape import BaseUrl, write
 from rules.filters import Random
 from rules.message import Prepared
 from rules.schema import Request
@@ -76,6 +76,37 @@ def add_headers(prepared: Prepared, headers: Mapping[str, str], values: Values) 
     """Add headers from templates, such as those by which a connection's identity signs; none may be there already."""
     more = _fill_headers(headers, _Fill(values, None, None))
     return replace(prepared, headers=_merge(prepared.headers, more))
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A request as a person may see it: every secret, and all that a secret went into, is masked."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: str | None
+
+
+def show(
+    request: Request,
+    values: Values,
+    bases: Mapping[str, str],
+    *,
+    now: datetime | None = None,
+    random: Random | None = None,
+) -> Shown:
+    """Fill a request in for a person's eyes; raises what `prepare` raises, so that only what can leave is shown."""
+    prepared = prepare(request, values, bases, now=now, random=random)
+    origin = split_origin(request.url, bases)
+    fill = _Fill({**values, **_request_names(now)} | _known_bases(origin, bases), now, random)
+    headers = {name: fill(source, Place.HEADER, masked=True) for name, source in request.headers.items()}
+    body = None
+    if request.form is not None:
+        body = "&".join(f"{name}={fill(source, Place.PLAIN, masked=True)}" for name, source in request.form.items())
+    elif request.body is not None:
+        body = fill(request.body, place_of_body(request.body, _type_of(prepared.headers)), masked=True)
+    return Shown(prepared.method, prepared.shown, headers, body)
 
 
 # ── base URLs and origins ─────────────────────────────────────────────────────────────────────────────────────────
@@ -235,9 +266,19 @@ def _check_json(body: str) -> None:
 def _fill_digest(request: Request, fill: _Fill) -> tuple[Secret, Secret] | None:
     if request.digest is None:
         return None
+    if isinstance(request.digest, str):
+        return _split_digest(fill(request.digest, Place.PLAIN))
     # The name is sent in a header; the password is only hashed.
     name = fill(request.digest.username, Place.HEADER)
     return Secret(name), Secret(fill(request.digest.password, Place.PLAIN))
+
+
+def _split_digest(pair: str) -> tuple[Secret, Secret]:
+    """Kingfisher's files write user and password as one text; a user's name holds no colon (RFC 7616)."""
+    name, colon, password = pair.partition(":")
+    if not colon or not name:
+        raise TemplateError("digest: expected user:password, and the filled text is something else")
+    return Secret(write(name, Place.HEADER)), Secret(password)
 
 
 # ── the next page of a list ───────────────────────────────────────────────────────────────────────────────────────

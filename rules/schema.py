@@ -16,6 +16,7 @@ from rules.lifecycle import Outcome
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 MUTATING_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+METHODS = MUTATING_METHODS | {"GET", "HEAD"}
 REPEATABLE_METHODS = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 
 
@@ -29,7 +30,13 @@ def parse_duration(value: object) -> float:
     return float(found[1]) * UNITS[found[2]]
 
 
+def read_confidence(value: object) -> object:
+    """Kingfisher reads `High` and `high` alike."""
+    return value.lower() if isinstance(value, str) else value
+
+
 Duration = Annotated[float, BeforeValidator(parse_duration)]
+Confidence = Annotated[Literal["low", "medium", "high"], BeforeValidator(read_confidence)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
@@ -42,7 +49,13 @@ class Model(BaseModel):
 # ── matchers ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class StatusMatch(Model):
+class Deciding(Model):
+    """What every matcher may add: Kingfisher's wish to keep the answer, which may stand on any of them."""
+
+    report_response: bool | None = None
+
+
+class StatusMatch(Deciding):
     """Holds when the status is one of `status`; with `negative`, when it is none of them."""
 
     type: Literal["StatusMatch"]
@@ -51,7 +64,7 @@ class StatusMatch(Model):
     negative: bool = False
 
 
-class WordMatch(Model):
+class WordMatch(Deciding):
     """Holds when any word (all with `match_all_words`) is in the body; `negative` turns it round."""
 
     type: Literal["WordMatch"]
@@ -60,7 +73,7 @@ class WordMatch(Model):
     negative: bool = False
 
 
-class HeaderMatch(Model):
+class HeaderMatch(Deciding):
     """Holds when the header's value contains any of `expected` (all with `match_all_values`), in any case."""
 
     type: Literal["HeaderMatch"]
@@ -70,13 +83,13 @@ class HeaderMatch(Model):
     negative: bool = False  # ours
 
 
-class JsonValid(Model):
+class JsonValid(Deciding):
     """Holds when the body is JSON."""
 
     type: Literal["JsonValid"]
 
 
-class XmlValid(Model):
+class XmlValid(Deciding):
     """Holds when the body is well-formed XML."""
 
     type: Literal["XmlValid"]
@@ -253,14 +266,14 @@ class Request(Model):
     headers: dict[str, str] = {}
     body: str | None = None
     form: dict[str, str] | None = None  # ours: a form-encoded body
-    digest: Digest | None = None
+    digest: Digest | str | None = None  # Kingfisher's files write it as one text, user:password
     actor: bool = False  # ours: signed with the connection's identity
     response_is_html: bool = False
     response_matcher: list[Matcher] = []
 
     @model_validator(mode="after")
     def _known_method(self) -> Self:
-        if self.method.upper() not in MUTATING_METHODS | {"GET", "HEAD"}:
+        if self.method.upper() not in METHODS:
             raise ValueError(f"expected GET, HEAD, POST, PUT, PATCH or DELETE, got {self.method!r}")
         if self.body is not None and self.form is not None:
             raise ValueError("expected either body or form")
@@ -305,12 +318,20 @@ class Step(Model):
 
 
 class ProbeContent(Model):
-    """A probe: the request's matchers say alive, `dead` (ours) says dead, anything else is inconclusive."""
+    """A probe: the request's matchers say alive, `dead` (ours) says dead, anything else is inconclusive.
+
+    An imported one has no word for dead: it counts as dead only what was alive before and is refused now.
+    """
 
     request: Request
     dead: list[Matcher] = []
     extract: dict[Name, Extraction] = {}
     outcomes: list[OutcomeClause] = []
+
+    @property
+    def can_say_dead(self) -> bool:
+        """Whether the rule itself names an answer that means dead."""
+        return bool(self.dead) or any(clause.means == "already_gone" for clause in self.outcomes)
 
 
 class Probe(Model):
@@ -375,10 +396,31 @@ class Recognition(Model):
 
 
 class DependsOn(Model):
-    """A value that another rule finds; it becomes a required variable."""
+    """A value that another rule finds; it becomes a variable, a required one unless it is optional.
+
+    `within` and `verify_candidates` say how a scanner pairs the two; here a person or a report has paired them.
+    """
 
     rule_id: str
     variable: Name
+    optional: bool = False
+    within: str | None = None
+    verify_candidates: bool = False
+
+
+class ChecksumActual(Model):
+    """Where a token's own checksum stands."""
+
+    template: str
+    requires_capture: str | None = None
+
+
+class Checksum(Model):
+    """How a token's own checksum is told from the rest of it."""
+
+    actual: ChecksumActual
+    expected: str
+    skip_if_missing: bool = False
 
 
 class PatternRequirements(Model):
@@ -390,6 +432,7 @@ class PatternRequirements(Model):
     min_special_chars: int | None = None
     special_chars: str | None = None
     ignore_if_contains: list[str] | None = None
+    checksum: Checksum | None = None
 
 
 class Variable(Model):
@@ -454,16 +497,20 @@ class Recorded(Model):
 class Rule(Model):
     """One kind of credential: how it looks, how to tell that it works, and how to end it."""
 
-    id: str = Field(pattern=r"^[a-z0-9_]+(\.[A-Za-z0-9_-]+)+$")
+    id: str = Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")
     name: str
     pattern: str
     min_entropy: float | int | None = None
-    confidence: str | None = None
+    confidence: Confidence | None = None
     examples: list[str] = []
     references: list[str] = []
     visible: bool = True
     depends_on_rule: list[DependsOn] = []
     pattern_requirements: PatternRequirements | None = None
+    path: str | None = None
+    authoritative: bool = True
+    vectorscan_compatible: bool = True
+    tls_mode: Literal["strict", "lax", "off"] | None = None
     validation: Probe | None = None
     revocation: Revocation | None = None
     # What follows is ours.

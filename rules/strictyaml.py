@@ -34,6 +34,8 @@ class Document:
     value: Any
     file: str
     lines: Mapping[Place, int]
+    written: Mapping[Place, str]
+    """Numbers and truths as the file spells them, for a reader that wants 1.50 and not 1.5."""
 
     def line(self, place: Sequence[str | int]) -> int:
         """The line of the value at `place`, or of the nearest thing around it that the file has."""
@@ -50,7 +52,7 @@ def parse(text: str, file: str) -> Document:
     value = None if node is None else reading.read(node, ())
     if reading.mistakes:
         raise RuleErrors(reading.mistakes)
-    return Document(value, file, reading.lines)
+    return Document(value, file, reading.lines, reading.written)
 
 
 class _Loader(Reader, Scanner, Parser, Composer, BaseResolver):
@@ -114,6 +116,7 @@ class _Reading:
     def __init__(self, file: str) -> None:
         self.file = file
         self.lines: dict[Place, int] = {}
+        self.written: dict[Place, str] = {}
         self.mistakes: list[RuleError] = []
         self.nodes = 0
 
@@ -130,7 +133,7 @@ class _Reading:
         if isinstance(node, yaml.SequenceNode) and node.tag == _tag("seq"):
             return [self.read(item, (*place, number)) for number, item in enumerate(node.value)]
         if isinstance(node, yaml.ScalarNode):
-            return self._scalar(node)
+            return self._scalar(node, place)
         return self._refuse(node, f"the tag {node.tag!r} is not allowed")
 
     def _pairs(self, node: yaml.MappingNode, place: Place) -> Iterator[tuple[str, Any]]:
@@ -146,15 +149,18 @@ class _Reading:
                 self.lines[(*place, key.value)] = _line(key)
                 yield key.value, self.read(value, (*place, key.value))
 
-    def _scalar(self, node: yaml.ScalarNode) -> Any:
+    def _scalar(self, node: yaml.ScalarNode, place: Place) -> Any:
         try:
             read = _SCALARS[node.tag]
         except KeyError:
             return self._refuse(node, f"the tag {node.tag!r} is not allowed")
         try:
-            return read(node.value)
+            value = read(node.value)
         except (KeyError, ValueError):
             return self._refuse(node, f"the value does not fit its tag {node.tag!r}")
+        if isinstance(value, bool | int | float):
+            self.written[place] = str(node.value)
+        return value
 
     def _refuse(self, node: yaml.Node, says: str) -> None:
         self.mistakes.append(RuleError(says, self.file, _line(node)))

@@ -25,7 +25,7 @@ KINDS = {
 }
 PATTERNS = {
     r"^[A-Za-z_][A-Za-z0-9_]*$": "a name of letters, digits and _, which does not begin with a digit",
-    r"^[a-z0-9_]+(\.[A-Za-z0-9_-]+)+$": "an id such as provider.token",
+    r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$": "an id such as provider.token",
     r"^[a-z0-9_]+$": "a name of small letters, digits and _",
 }
 

@@ -95,6 +95,11 @@ class Dossier:
         """How a row may be singled out here."""
         return http.Choosing(frozenset(self.plan.tied), self.terms.picked, self._trusted)
 
+    @property
+    def was_alive(self) -> bool:
+        """Whether this very credential was ever seen to work: by this job, or before it, by what the ledger holds."""
+        return self.known or any(record.outcome is Outcome.ALIVE for record in self.records)
+
     def facts(self, chance: float) -> Facts:
         """Everything beside the records that a decision needs."""
         signs = {ACTOR} if self.account.signs else set[str]()
@@ -113,7 +118,7 @@ class Dossier:
 
     def ready(self, planned: Planned) -> http.HttpStep:
         """Fill one planned step in with what is known by now; raises the rules' own errors where it cannot be."""
-        return http.ready(planned, self.rule, self.values, self.bases, self.choosing)
+        return http.ready(planned, self.rule, self.values, self.bases, self.choosing, was_alive=self.was_alive)
 
     def know(self, name: str, secret: Secret) -> None:
         """Keep a secret for templates and out of the logs; the credential also tells the groups of its pattern."""

@@ -27,7 +27,7 @@ rules:
     content:
       steps:
         - name: find
-          request: {url: https://api.example.com/tokens}
+          request: {url: https://api.example.com/tokens, headers: {Authorization: "Bearer {{ TOKEN }}"}}
           extract:
             ID: {type: JsonPath, path: $.id}
         - name: delete
@@ -77,7 +77,7 @@ def test_wise() -> None:
         ),
         ("        response_matcher: [{type: StatusMatch, status: [200]}]\n", "", "probe has no matcher"),
         ("      dead: [{type: StatusMatch, status: [401]}]\n", "", "probe has no `dead` matchers"),
-        ("https://api.example.com/tokens}", "http://api.example.com/tokens}", "the step find goes over http"),
+        ("https://api.example.com/tokens, h", "http://api.example.com/tokens, h", "the step find goes over http"),
         ("/tokens/{{ ID }}", "/{{ ACCOUNT }}/{{ ID }}", "the step delete needs ACCOUNT, which may be missing"),
         ("path: $.id}", "path: $.id, optional: true}", "the step delete needs ID, which may be missing"),
         ("          extract:", "          select: {rows: $.rows, id: id}\n          extract:", "has no condition"),

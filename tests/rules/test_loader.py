@@ -93,7 +93,11 @@ def test_digest() -> None:
         ("status: [200]", 'status: ["200"]', "x.yaml:17: expected a whole number, got '200'"),
         ("examples: [ex_abc]", "examples: ex_abc", "x.yaml:9: examples: expected a list, got 'ex_abc'"),
         ("examples: [ex_abc]", "examples: [12]", "x.yaml:9: expected text, got the number 12: put it in quotes"),
-        ("id: example.token", "id: Example", "x.yaml:6: id: expected an id such as provider.token, got 'Example'"),
+        (
+            "id: example.token",
+            "id: an example",
+            "x.yaml:6: id: expected an id such as provider.token, got 'an example'",
+        ),
         (
             "id: example.token",
             "id: other.token",

@@ -189,8 +189,8 @@ def test_probe_doubts() -> None:
     assert read_probe(content, answer(401, PAGE), {}) is Outcome.INCONCLUSIVE
     assert read_probe(content, answer(200, PAGE), {}) is Outcome.INCONCLUSIVE
     assert read_probe(probe({"type": "JsonValid"}), answer(200, {}), {}) is Outcome.INCONCLUSIVE
-    assert read_probe(probe(), answer(401), {}) is Outcome.INCONCLUSIVE
-    assert read_probe(probe(alive=[{"report_response": True}]), answer(200), {}) is Outcome.INCONCLUSIVE
+    assert read_probe(probe(), answer(401), {}) is Outcome.UNPROVABLE
+    assert read_probe(probe(alive=[{"report_response": True}]), answer(200), {}) is Outcome.UNPROVABLE
     assert read_probe(probe({"report_response": True}), answer(401), {}) is Outcome.INCONCLUSIVE
 
 

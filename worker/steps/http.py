@@ -50,6 +50,7 @@ class HttpStep:
     rule: Rule
     values: Values
     choosing: Choosing
+    was_alive: bool = False
 
     @property
     def label(self) -> dict[str, str]:
@@ -58,12 +59,21 @@ class HttpStep:
 
 
 def ready(
-    planned: Planned, rule: Rule, values: Values, bases: Mapping[str, str], choosing: Choosing = Choosing()
+    planned: Planned,
+    rule: Rule,
+    values: Values,
+    bases: Mapping[str, str],
+    choosing: Choosing = Choosing(),
+    *,
+    was_alive: bool = False,
 ) -> HttpStep:
-    """Fill in the request of a planned step; raises the rules' own errors where it cannot be formed."""
+    """Fill in the request of a planned step; raises the rules' own errors where it cannot be formed.
+
+    `was_alive`: the credential was seen to work before, which a probe without a word for dead has to know.
+    """
     content = content_of(planned, rule)
     prepared = prepare(content.request, values, bases, now=datetime.now(UTC), random=token_bytes)
-    return HttpStep(planned, content, prepared, rule, values, choosing)
+    return HttpStep(planned, content, prepared, rule, values, choosing, was_alive)
 
 
 def content_of(planned: Planned, rule: Rule) -> Step | ProbeContent:
@@ -171,7 +181,7 @@ def _read(step: HttpStep, answer: Answer) -> Outcome:
     if step.planned.purpose is Purpose.RECOGNISE and step.rule.recognition is not None:
         return read_recognition(step.rule.recognition, answer, step.values)
     if isinstance(step.content, ProbeContent):
-        return read_probe(step.content, answer, step.values)
+        return read_probe(step.content, answer, step.values, was_alive=step.was_alive)
     return read_step(step.content, answer, step.values)
 
 
