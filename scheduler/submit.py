@@ -24,11 +24,14 @@ from rules.plan import ACTOR, TOKEN, Plan, plan
 from rules.schema import Rule, Variable
 from rules.secret import Secret
 from scheduler.bell import BrokerDown, ring
+from worker import rehearsal
 from worker.app import URGENT
 from worker.connections import NOBODY, Account
+from worker.dossier import Terms
 from worker.envelopes import TOKEN_KIND, VARIABLE, owner_of, seal_row
 from worker.ledger import moves
 from worker.ledger.rows import NewJob, SealedSecret
+from worker.rehearsal import Rehearsal, Script
 from worker.runtime import Runtime
 
 log = structlog.get_logger(__name__)
@@ -141,9 +144,31 @@ def variables_of(rule: Rule) -> set[str]:
     return set(rule.variables) | {depends.variable for depends in rule.depends_on_rule}
 
 
+def rehearse(runtime: Runtime, checked: Checked) -> Rehearsal:
+    """Do all that can be done without changing or writing down anything, and say what a job would do."""
+    order, rule = checked.order, checked.loaded.rule
+    hidden = {name for name in order.variables if _is_secret(rule, name)}
+    secrets = {name: Secret(order.variables[name]) for name in hidden}
+    script = Script(
+        loaded=checked.loaded,
+        plan=checked.plan,
+        connection=order.connection,
+        fingerprint=fingerprint_of(runtime, order),
+        inputs={name: value for name, value in order.variables.items() if name not in hidden},
+        secrets={**secrets, **({TOKEN: order.secret} if order.secret is not None else {})},
+        terms=Terms(probe=order.probe, finding=order.finding),
+    )
+    return rehearsal.rehearse(runtime, script)
+
+
+def fingerprint_of(runtime: Runtime, order: Order) -> str:
+    """What tells the order's credential from every other: of its secret, or of what names it."""
+    return runtime.safe.fingerprint(order.secret or _named(order.variables))
+
+
 def new_job(runtime: Runtime, checked: Checked) -> NewJob:
     order, rule = checked.order, checked.loaded.rule
-    fingerprint = runtime.safe.fingerprint(order.secret or _named(order.variables))
+    fingerprint = fingerprint_of(runtime, order)
     hidden = {name for name in order.variables if _is_secret(rule, name)}
     options: dict[str, Any] = {"probe": order.probe, "finding": order.finding}
     return NewJob(

@@ -11,7 +11,7 @@ import click
 from rules.lifecycle import Intent, Reason, State
 from rules.schema import Rule
 from rules.secret import Secret
-from scheduler.cli import story
+from scheduler.cli import rehearsing, story
 from scheduler.cli.desk import open_runtime, open_settings, requester
 from scheduler.cli.intake import (
     read_optional_secret,
@@ -24,7 +24,7 @@ from scheduler.cli.intake import (
 from scheduler.cli.output import JSON, formatted, note, say, write_json, write_lines
 from scheduler.cli.present import ending_of
 from scheduler.cli.waiting import Duration, Progress, can_ask, offer, wait_for
-from scheduler.submit import Order, Receipt, ring_jobs, submit
+from scheduler.submit import Order, Receipt, check, rehearse, ring_jobs, submit
 from worker.ledger import moves, reads
 from worker.ledger.rows import Job
 from worker.log import redacting
@@ -44,6 +44,7 @@ class Request:
     ticket: str | None = None
     owner: str | None = None
     probe: bool = True
+    dry_run: bool = False
 
 
 def options(command: Callable[..., None]) -> Callable[..., None]:
@@ -63,6 +64,11 @@ def options(command: Callable[..., None]) -> Callable[..., None]:
             click.option("--reason", metavar="TEXT", help="Why; it is kept in the audit trail."),
             click.option("--ticket", metavar="TEXT", help="The ticket that this belongs to."),
             click.option("--owner", metavar="TEXT", help="Whose credential it is."),
+            click.option(
+                "--dry-run",
+                is_flag=True,
+                help="Only look: say what would be sent. Nothing is changed, nothing written down, no job made.",
+            ),
             click.option("--wait", is_flag=True, help="Wait for the end; the exit code tells how it ended."),
             click.option(
                 "--timeout",
@@ -80,6 +86,8 @@ def options(command: Callable[..., None]) -> Callable[..., None]:
 
 def place(intent: Intent, request: Request, *, wait: bool, timeout: float, form: str) -> None:
     """Read the secret, submit, tell; then wait, where that was asked for, and end with the code that fits."""
+    if request.dry_run and wait:
+        raise click.UsageError("--dry-run makes no job, so there is none to --wait for: say one of them")
     pairs = split_pairs(request.var)
     runtime = open_runtime(open_settings())
     rule = runtime.catalogue.get(request.rule).rule
@@ -99,6 +107,9 @@ def place(intent: Intent, request: Request, *, wait: bool, timeout: float, form:
     )
     with redacting(*hidden(rule, order)):
         refuse_in_sight(secret, kept_texts(rule, request, variables))
+        if request.dry_run:
+            try_out(runtime, order, form)
+            return
         receipt = submit(runtime, order)
     if not receipt.rung:
         note("the broker does not answer; the job is safe in the ledger and is rung when the broker is back")
@@ -108,6 +119,17 @@ def place(intent: Intent, request: Request, *, wait: bool, timeout: float, form:
     job = follow(runtime, receipt.job_id, timeout)
     tell_end(runtime, receipt, job, form)
     click.get_current_context().exit(ending_of(job).exit_code)
+
+
+def try_out(runtime: Runtime, order: Order, form: str) -> None:
+    """Do what can be done without changing anything, tell what a job would do, and end with the code that fits."""
+    checked = check(runtime, order)
+    found = rehearse(runtime, checked)
+    if form == JSON:
+        write_json(rehearsing.gather(checked, found))
+    else:
+        write_lines(rehearsing.tell(checked, found))
+    click.get_current_context().exit(rehearsing.ending_of(found.decision).exit_code)
 
 
 def read_credential(rule: Rule, variables: dict[str, str]) -> Secret | None:

@@ -10,6 +10,10 @@ credential   id provider_id subject expires_at first_seen_at alive_at dead_at
 step         number drive name purpose mutating state outcome says method url taken evidence retry_after started_at
              ended_at
 secret       kind sealed_at shred_by shredded_at
+dry run      dry_run intent rule connection plan would verdict reason says exit_code means reads[…] requests[…]
+             candidates[{id shown}] held joins
+read         name purpose outcome says method url taken evidence retry_after
+request      step purpose mutating method url headers body signed_by lacking
 hold         connection by why since
 connection   name provider base_url identity owns protected never_probe proxy
 trial        connection ok says id subject tenant
@@ -28,7 +32,9 @@ from typing import Any
 from rules.guard import Who
 from rules.lifecycle import Ending, Reason, State, Verdict, ending
 from rules.loader import LoadedRule
+from rules.plan import Purpose
 from worker.ledger.rows import AuditRow, Credential, Hold, Job, JobLine, SealedSecret, Step
+from worker.rehearsal import Coming, Taken
 from worker.settings import Connection
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -164,6 +170,41 @@ def secret_row(secret: SealedSecret) -> dict[str, Any]:
         "sealed_at": moment(secret.created_at),
         "shred_by": moment(secret.shred_by),
         "shredded_at": moment(secret.shredded_at),
+    }
+
+
+# ── dry runs ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def read_row(taken: Taken) -> dict[str, Any]:
+    """A read that a dry run did; of a value that is secret there is only the name."""
+    result = taken.result
+    return {
+        "name": taken.planned.name,
+        "purpose": taken.planned.purpose.value,
+        "outcome": result.outcome.value,
+        "says": result.says,
+        "method": taken.label.get("method"),
+        "url": taken.label.get("url"),
+        "taken": {**result.taken, **dict.fromkeys(result.secrets)},
+        "evidence": dict(result.evidence),
+        "retry_after": result.retry_after,
+    }
+
+
+def coming_row(coming: Coming, connection: str) -> dict[str, Any]:
+    """A request that a job would send, its secrets masked."""
+    shown = coming.shown
+    return {
+        "step": coming.planned.name,
+        "purpose": coming.planned.purpose.value,
+        "mutating": coming.planned.purpose is Purpose.ACT,
+        "method": shown.method if shown is not None else None,
+        "url": shown.url if shown is not None else None,
+        "headers": dict(shown.headers) if shown is not None else {},
+        "body": shown.body if shown is not None else None,
+        "signed_by": connection if coming.actor else None,
+        "lacking": coming.lacking or None,
     }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, exists, func, or_, select, tuple_
 
-from rules.lifecycle import Intent, State, Verdict
+from rules.lifecycle import OPEN, Intent, State, Verdict
 from worker.errors import UnknownJob
 from worker.ledger import tables
 from worker.ledger.audit import count_unsealed
@@ -134,6 +134,27 @@ def credential(db: Database, credential_id: str) -> Credential:
     query = select(tables.credentials).where(tables.credentials.c.id == credential_id)
     with db.read() as conn:
         return Credential(**conn.execute(query).mappings().one())
+
+
+def find_credential(db: Database, fingerprint: str, rule: str, connection: str) -> Credential | None:
+    """The credential that a submission with this fingerprint would be about, where the ledger has seen it before."""
+    columns = tables.credentials.c
+    query = select(tables.credentials).where(
+        columns.fingerprint == fingerprint, columns.rule == rule, columns.connection == connection
+    )
+    with db.read() as conn:
+        row = conn.execute(query).mappings().one_or_none()
+        return Credential(**row) if row is not None else None
+
+
+def open_job(db: Database, credential_id: str, intent: Intent) -> str | None:
+    """The id of the job that a submission for this credential would join."""
+    columns = tables.jobs.c
+    query = select(columns.id).where(
+        columns.credential == credential_id, columns.intent == intent, columns.state.in_(sorted(OPEN))
+    )
+    with db.read() as conn:
+        return conn.scalar(query)
 
 
 def known(db: Database, credential_id: str, since_job: str) -> bool:

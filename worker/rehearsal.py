@@ -1,0 +1,181 @@
+"""A dry run: the reads of the real plan, decided as a job's are, up to the first request that would change something.
+
+Nothing is written down and nothing changes. The ledger is only asked what it knows of the credential already, since a
+job would be told that too.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from secrets import token_bytes
+from typing import Any
+
+from rules.decide import SECOND, Decision, Do, Wait, decide
+from rules.errors import RevoqError
+from rules.lifecycle import Outcome
+from rules.loader import LoadedRule
+from rules.plan import Plan, Planned, Purpose
+from rules.request import Shown, show
+from rules.secret import Secret
+from worker.dossier import Dossier, NotReady, Terms, unformed
+from worker.errors import ConnectionUnusable, ExchangeError
+from worker.ledger import reads
+from worker.runtime import Runtime
+from worker.steps import http
+from worker.steps.result import Result
+
+PATIENCE = 20.0
+"""Seconds that a dry run waits in all, where a job would wait and look again."""
+CARRIES_OUT = frozenset({Purpose.READ, Purpose.ACT})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Script:
+    """What is rehearsed: the same as a submission would seal and commit."""
+
+    loaded: LoadedRule
+    plan: Plan
+    connection: str
+    fingerprint: str
+    inputs: Mapping[str, str]
+    secrets: Mapping[str, Secret]
+    terms: Terms
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """One read that was done, and what it came to."""
+
+    planned: Planned
+    label: Mapping[str, str]
+    result: Result
+
+
+@dataclass(frozen=True, slots=True)
+class Coming:
+    """One request that a job would send next; without `shown`, `lacking` says why it cannot be filled in yet."""
+
+    planned: Planned
+    actor: bool
+    shown: Shown | None = None
+    lacking: str = ""
+
+
+@dataclass(slots=True)
+class Rehearsal:
+    """How far it came, and what a job would do from here. `joins` is the open job that a submission would join."""
+
+    decision: Decision
+    taken: list[Taken] = field(default_factory=list)
+    coming: list[Coming] = field(default_factory=list)
+    candidates: Sequence[Mapping[str, Any]] = ()
+    held: str | None = None
+    joins: str | None = None
+
+    @property
+    def acts(self) -> bool:
+        """Whether a job would now send something that changes something."""
+        return isinstance(self.decision, Do)
+
+
+def rehearse(runtime: Runtime, script: Script) -> Rehearsal:
+    """Do what a job would do, up to the first request that changes something."""
+    dossier = Dossier(runtime, script.plan, script.connection, script.terms)
+    taken: list[Taken] = []
+    try:
+        joins = _remember(dossier, script)
+        decision = _rehearse(dossier, script, taken)
+        coming = list(_look_ahead(dossier, decision.step)) if isinstance(decision, Do) else []
+        candidates = dossier.candidates or ()
+        return Rehearsal(
+            decision, taken, coming, candidates, reads.hold_for(runtime.database, script.connection), joins
+        )
+    finally:
+        dossier.forget()
+
+
+def _remember(dossier: Dossier, script: Script) -> str | None:
+    """Take in what the ledger knows of this very credential; the open job that a submission would join."""
+    database = dossier.runtime.database
+    credential = reads.find_credential(database, script.fingerprint, script.loaded.rule.id, script.connection)
+    if credential is None:
+        return None
+    dossier.known = reads.known(database, credential.id, since_job="")
+    dossier.expires_at = credential.expires_at
+    return reads.open_job(database, credential.id, script.plan.intent)
+
+
+def _rehearse(dossier: Dossier, script: Script, taken: list[Taken]) -> Decision:
+    """Decide and read, until something would be changed, or a job would end, park or wait for long."""
+    now = dossier.runtime.database.now
+    try:
+        dossier.begin(script.loaded, script.inputs, script.secrets)
+    except NotReady as error:
+        return error.decision
+    except ExchangeError as error:
+        return Wait(now(), f"asking who we are: {error.says}")
+    patience = time.monotonic() + PATIENCE
+    while True:
+        decision = decide(dossier.plan, dossier.records, dossier.facts(random.random()), now())  # noqa: S311 - jitter
+        if isinstance(decision, Do) and decision.step.purpose is not Purpose.ACT:
+            parked = _take(dossier, decision.step, taken)
+            if parked is not None:
+                return parked
+        elif isinstance(decision, Wait) and time.monotonic() + (decision.until - now()) / SECOND <= patience:
+            time.sleep(max(decision.until - now(), 0) / SECOND)
+        else:
+            return decision
+
+
+def _take(dossier: Dossier, planned: Planned, taken: list[Taken]) -> Decision | None:
+    """Take one read as a job would, and keep what it came to; a decision where it cannot even be formed."""
+    label: Mapping[str, str] = {}
+    parked: Decision | None = None
+    try:
+        step = dossier.ready(planned)
+        label = step.label
+        result = http.perform(step, dossier.account, dossier.runtime.safe, _keep_nothing)
+    except ConnectionUnusable as error:
+        result = Result(Outcome.DENIED, str(error))
+    except RevoqError as error:
+        result, parked = unformed(planned, str(error))
+    dossier.learn(planned, result, dossier.runtime.database.now())
+    taken.append(Taken(planned, label, result))
+    return parked
+
+
+def _keep_nothing() -> None:
+    """There is no claim that would have to outlast a long list."""
+
+
+# ── what a job would do next ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def _look_ahead(dossier: Dossier, first: Planned) -> Iterator[Coming]:
+    """Every request from the first that changes something on, and the one that would prove the end."""
+    facts = dossier.facts(0.0)
+    known = set(facts.given).union(*(record.taken for record in dossier.records))
+    steps = dossier.plan.steps
+    for planned in steps[steps.index(first) :]:
+        if planned.purpose in CARRIES_OUT and planned.runs(known):
+            yield _coming(dossier, planned)
+    proof = next((step for step in steps if step.purpose is Purpose.AFTER and step.runs(known)), None)
+    if proof is not None and facts.probe:
+        yield _coming(dossier, proof)
+
+
+def _coming(dossier: Dossier, planned: Planned) -> Coming:
+    """One step as a person may see it, or what it still lacks."""
+    content = http.content_of(planned, dossier.rule)
+    try:
+        label = dossier.ready(planned).label
+        shown = Shown(label.get("method", ""), label.get("url", ""), {}, None)
+        if content.request is not None:
+            shown = show(content.request, dossier.values, dossier.bases, now=datetime.now(UTC), random=token_bytes)
+    except RevoqError as error:
+        return Coming(planned, content.action.actor, lacking=str(error))
+    return Coming(planned, content.action.actor, shown)
