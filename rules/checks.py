@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -16,7 +16,11 @@ from rules.extract import compile_pattern, find_secret, parse_path
 from rules.pattern import compile_filled
 from rules.request import OF_REQUEST, parse_base
 from rules.schema import (
+    Acting,
+    Aws,
+    Command,
     Extraction,
+    HeaderMatch,
     JsonMatch,
     JsonPath,
     Matcher,
@@ -26,10 +30,13 @@ from rules.schema import (
     Provider,
     Regex,
     Request,
+    Revocation,
     Rule,
     Select,
+    StatusMatch,
     Step,
     Subject,
+    XmlValid,
 )
 from rules.strictyaml import Place
 from rules.template import Place as Where
@@ -39,7 +46,7 @@ Mistake = tuple[Place, str]
 
 ACTOR = "ACTOR"
 """A name for `given` and `unless` alone: known where a connection signs."""
-LOOKS = frozenset({"probe", "verify", "recognise"})
+LOOKS = frozenset({"probe", "verify", "disabled", "recognise"})
 
 
 @dataclass
@@ -47,6 +54,7 @@ class _Checks:
     """Gathers mistakes; `hosts` are the base URLs that a URL may begin with."""
 
     hosts: frozenset[str]
+    secrets: frozenset[str] = frozenset()
     mistakes: list[Mistake] = field(default_factory=list)
 
     def say(self, place: Place, sentence: str) -> None:
@@ -82,6 +90,45 @@ class _Checks:
             self.say(place, str(error))
             return False
         return True
+
+    def action(self, place: Place, part: Acting, known: frozenset[str]) -> None:
+        """Check the one thing that a part of a rule does, whatever its kind."""
+        if part.request is not None:
+            self.request((*place, "request"), part.request, known)
+        if part.command is not None:
+            self.command((*place, "command"), part.command, known)
+        if part.aws is not None:
+            self.aws((*place, "aws"), part.aws, known)
+
+    def command(self, place: Place, command: Command, known: frozenset[str]) -> None:
+        """Check a program's arguments, none of which may hold a secret, its environment and its input."""
+        for number, source in enumerate(command.run):
+            if self.template((*place, "run", number), source, known):
+                self._keep_secrets_out((*place, "run", number), source)
+        for name, source in command.env.items():
+            self.template((*place, "env", name), source, known)
+        self.template((*place, "stdin"), command.stdin or "", known)
+        for number, matcher in enumerate(command.response_matcher):
+            self._of_output((*place, "response_matcher", number), matcher)
+        self.matchers((*place, "response_matcher"), command.response_matcher, known)
+
+    def _keep_secrets_out(self, place: Place, source: str) -> None:
+        inside = sorted(compile_template(source).names & self.secrets)
+        if inside:
+            names = " and ".join(inside)
+            self.say(place, f"{names} is secret, and everybody on a machine can read arguments: use env or stdin")
+
+    def _of_output(self, place: Place, matcher: Matcher) -> None:
+        if isinstance(matcher, StatusMatch | HeaderMatch | XmlValid):
+            self.say(place, f"{matcher.type} reads HTTP; a command has exit codes: ok, already_gone, retry")
+
+    def aws(self, place: Place, call: Aws, known: frozenset[str]) -> None:
+        """Check the templates of a call to AWS."""
+        texts = {"key": call.key, "user": call.user, "region": call.region}
+        texts |= {} if call.actor else {"secret": call.secret, "session": call.session}
+        for name, source in texts.items():
+            self.template((*place, name), source or "", known)
+        self.matchers((*place, "response_matcher"), call.response_matcher, known)
 
     def request(self, place: Place, request: Request, known: frozenset[str]) -> None:
         """Check every template of a request, and where it goes."""
@@ -135,14 +182,15 @@ class _Checks:
 
     def probe(self, place: Place, content: ProbeContent, known: frozenset[str]) -> None:
         """Check a probe."""
-        self.request((*place, "request"), content.request, known)
+        self.action(place, content, known)
         self.matchers((*place, "dead"), content.dead, known)
+        self.matchers((*place, "disabled"), content.disabled, known)
         self.clauses((*place, "outcomes"), content.outcomes, known)
         self.extractions((*place, "extract"), content.extract, known)
 
     def step(self, place: Place, step: Step, known: frozenset[str]) -> None:
-        """Check a step of the revocation."""
-        self.request((*place, "request"), step.request, known)
+        """Check a step."""
+        self.action(place, step, known)
         self.clauses((*place, "outcomes"), step.outcomes, known)
         self.extractions((*place, "extract"), step.extract, known)
         if step.select is not None:
@@ -190,13 +238,16 @@ class _Checks:
 def check_rule(rule: Rule, provider: Provider | None) -> list[Mistake]:
     """Find every mistake of one rule, each with its place in it."""
     hosts = {**(provider.hosts if provider is not None else {}), **rule.hosts}
-    checks = _Checks(frozenset(hosts))
+    checks = _Checks(frozenset(hosts), secret_names(rule))
     checks.bases(("hosts",), rule.hosts)
     own = _check_pattern(checks, rule)
-    probe = rule.validation.content if rule.validation is not None else None
+    probe = rule.probe
     looked = frozenset(probe.extract if probe is not None else ())
     known = own | looked
-    for place, step in _places_of_steps(rule):
+    for place, step in _places_of_steps("revocation", rule.revocation, rule.steps):
+        checks.step(place, step, known)
+        known |= frozenset(step.extract)
+    for place, step in _places_of_steps("restoration", rule.restoration, rule.restoring):
         checks.step(place, step, known)
         known |= frozenset(step.extract)
     _check_steps(checks, rule, known)
@@ -236,15 +287,35 @@ def _is_found(rule: Rule, example: str) -> bool:
         return False
 
 
-def _places_of_steps(rule: Rule) -> Iterator[tuple[Place, Step]]:
-    many = isinstance(rule.revocation, MultiStepRevocation)
-    for number, step in enumerate(rule.steps):
-        yield ("revocation", "content", "steps", number) if many else ("revocation", "content"), step
+def secret_names(rule: Rule) -> frozenset[str]:
+    """The names whose values are secret: the token, its groups that are no ids, and what is said to be secret."""
+    public = {rule.credential.id, rule.credential.subject, rule.credential.tenant}
+    try:
+        groups = {name.upper() for name in compile_pattern(rule.pattern).groupindex}
+    except RevoqError:
+        groups = set()
+    given = {name for name, variable in rule.variables.items() if variable.secret}
+    given |= {depends.variable for depends in rule.depends_on_rule}
+    taken = {
+        name
+        for step in [*rule.steps, *rule.restoring]
+        for name, extraction in step.extract.items()
+        if extraction.secret
+    }
+    return frozenset({"TOKEN", *(groups - public), *given, *taken})
+
+
+def _places_of_steps(key: str, said: Revocation | None, steps: Sequence[Step]) -> Iterator[tuple[Place, Step]]:
+    many = isinstance(said, MultiStepRevocation)
+    for number, step in enumerate(steps):
+        yield (key, "content", "steps", number) if many else (key, "content"), step
 
 
 def _check_steps(checks: _Checks, rule: Rule, known: frozenset[str]) -> None:
     taken: set[str] = set(LOOKS)
-    for number, (place, step) in enumerate(_places_of_steps(rule), start=1):
+    revoking = list(_places_of_steps("revocation", rule.revocation, rule.steps))
+    restoring = list(_places_of_steps("restoration", rule.restoration, rule.restoring))
+    for number, (place, step) in enumerate([*revoking, *restoring], start=1):
         name = step.name or f"step {number}"
         if name in taken:
             checks.say(place, f"the step's name {name!r} is taken; each step has one of its own, and no look's name")
@@ -259,15 +330,20 @@ def _check_looks(checks: _Checks, rule: Rule, probe: ProbeContent | None, known:
         checks.probe(("validation", "content"), probe, known)
     if rule.verification.content is not None:
         checks.probe(("verification", "content"), rule.verification.content, known)
+    if rule.verification.disabled is not None:
+        checks.probe(("verification", "disabled"), rule.verification.disabled, known)
     if rule.recognition is not None:
-        checks.request(("recognition", "request"), rule.recognition.request, known)
+        checks.action(("recognition",), rule.recognition, known)
         checks.matchers(("recognition", "known"), rule.recognition.known, known)
 
 
 def _check_recorded(checks: _Checks, rule: Rule) -> None:
-    names = {step.name or f"step {number}": step.extract for number, step in enumerate(rule.steps, start=1)}
-    if rule.validation is not None:
-        names["probe"] = rule.validation.content.extract
+    every = [*rule.steps, *rule.restoring]
+    names = {step.name or f"step {number}": step.extract for number, step in enumerate(every, start=1)}
+    if rule.probe is not None:
+        names["probe"] = rule.probe.extract
+    if rule.disabling_look is not None:
+        names["disabled"] = rule.disabling_look.extract
     if rule.verification.content is not None:
         names["verify"] = rule.verification.content.extract
     if rule.recognition is not None:

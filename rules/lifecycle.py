@@ -88,6 +88,7 @@ class Outcome(StrEnum):
     ALREADY_GONE = "already_gone"  # the provider says that it does not exist (any more)
     ALIVE = "alive"  # a probe: the credential still works
     DEAD = "dead"  # a probe: the credential is refused as dead
+    DISABLED = "disabled"  # a probe: the provider lists it as disabled; it can be enabled again
     UNPROVABLE = "unprovable"  # a probe: it does not say alive, and this rule has no word for dead
     INCONCLUSIVE = "inconclusive"  # a probe that failed: throttled, refused by address, broken
     KNOWN = "known"  # this account once knew the credential

@@ -11,8 +11,8 @@ from rules.extract import compile_pattern
 from rules.lifecycle import Intent
 from rules.loader import LoadedRule, builtin, hosts_of
 from rules.pattern import find_secret
-from rules.plan import ACTOR, TOKEN, Purpose, plan
-from rules.schema import JsonPath, ReportResponse, Request, Rule, Step
+from rules.plan import ACTOR, TOKEN, Purpose, named, names_of_action, plan
+from rules.schema import Acting, Action, JsonPath, Matcher, ReportResponse, Request, Rule, Step
 from rules.template import compile_template, split_origin
 
 POSITION = re.compile(r"\[\s*-?\d+\s*\]|\[\s*-?\d*\s*:")
@@ -33,10 +33,10 @@ def lint(loaded: LoadedRule) -> list[RuleError]:
 
 
 def _lint_proof(rule: Rule) -> Iterator[str]:
-    probe = rule.validation.content if rule.validation is not None else None
+    probe = rule.probe
     if rule.revocation is not None and probe is None and rule.verification.content is None:
         yield "it revokes and has no probe: a 2xx proves nothing, so that every job ends as acknowledged at best"
-    if probe is not None and not any(not isinstance(matcher, ReportResponse) for matcher in _alive(probe.request)):
+    if probe is not None and probe.command is None and not _deciding(probe.action):
         yield "its probe has no matcher, so that it never says alive; add a StatusMatch"
     if probe is not None and not probe.can_say_dead and rule.revocation is not None:
         yield (
@@ -47,8 +47,8 @@ def _lint_proof(rule: Rule) -> Iterator[str]:
         yield "it has no revocation, and does not say so under `cannot`"
 
 
-def _alive(request: Request) -> list[object]:
-    return list(request.response_matcher)
+def _deciding(action: Action) -> list[Matcher]:
+    return [matcher for matcher in action.response_matcher if not isinstance(matcher, ReportResponse)]
 
 
 def _lint_examples(loaded: LoadedRule) -> Iterator[str]:
@@ -77,20 +77,11 @@ def _lint_steps(rule: Rule) -> Iterator[str]:
     sure = _sure_names(rule)
     for number, step in enumerate(rule.steps, start=1):
         name = step.name or f"step {number}"
-        deciding = [matcher for matcher in step.request.response_matcher if not isinstance(matcher, ReportResponse)]
-        if step.mutates and not deciding and not step.outcomes:
+        if step.request is not None and step.mutates and not _deciding(step.action) and not step.outcomes:
             yield f"the step {name} changes something and has no matcher: any 2xx counts as done"
-        unsure = sorted(_required(step.request) & _unsure_names(rule) - sure - set(step.given))
+        unsure = sorted(names_of_action(step.action) & _unsure_names(rule) - sure - set(step.given))
         if unsure:
             yield f"the step {name} needs {', '.join(unsure)}, which may be missing then: add it to `given`"
-
-
-def _required(request: Request) -> frozenset[str]:
-    return frozenset(name for source in _templates(request) for name in compile_template(source).required)
-
-
-def _templates(request: Request) -> list[str]:
-    return [request.url, request.body or "", *request.headers.values(), *(request.form or {}).values()]
 
 
 def _unsure_names(rule: Rule) -> set[str]:
@@ -134,7 +125,7 @@ def _lint_ties(loaded: LoadedRule) -> Iterator[str]:
 
 
 def _uses(step: Step, name: str) -> bool:
-    return any(name in compile_template(source).names for source in _templates(step.request))
+    return any(name in compile_template(source).names for source in step.action.templates)
 
 
 def _lint_urls(loaded: LoadedRule) -> Iterator[str]:
@@ -151,11 +142,14 @@ def _lint_urls(loaded: LoadedRule) -> Iterator[str]:
 
 
 def _requests(rule: Rule) -> Iterator[tuple[str, Request]]:
-    if rule.validation is not None:
-        yield "the probe", rule.validation.content.request
-    if rule.verification.content is not None:
-        yield "the verification", rule.verification.content.request
-    if rule.recognition is not None:
-        yield "the recognition", rule.recognition.request
-    for number, step in enumerate(rule.steps, start=1):
-        yield f"the step {step.name or number}", step.request
+    parts: list[tuple[str, Acting | None]] = [
+        ("the probe", rule.probe),
+        ("the verification", rule.verification.content),
+        ("the look that shows whether it is disabled", rule.verification.disabled),
+        ("the recognition", rule.recognition),
+    ]
+    parts += [(f"the step {name}", step) for name, step in named(rule.steps)]
+    parts += [(f"the restoring step {name}", step) for name, step in named(rule.restoring)]
+    for name, part in parts:
+        if part is not None and part.request is not None:
+            yield name, part.request

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from xml.parsers import expat
 
 from rules.extract import Values, find
 from rules.lifecycle import Outcome
 from rules.message import Answer
 from rules.schema import (
+    Action,
+    Aws,
+    Command,
     HeaderMatch,
     JsonMatch,
     JsonValid,
@@ -40,6 +43,15 @@ MARKS = re.compile(
 MOST_READ = 1 << 16
 MARKING_HEADERS = re.compile(r"otp|sso|retry-after", re.IGNORECASE)
 BUDGET_HEADERS = ("ratelimit-remaining", "x-ratelimit-remaining", "x-rate-limit-remaining")
+AWS_CODES = {
+    "NoSuchEntity": Outcome.ALREADY_GONE,
+    "Throttling": Outcome.RETRY,
+    "ThrottlingException": Outcome.RETRY,
+    "RequestLimitExceeded": Outcome.RETRY,
+    "EntityTemporarilyUnmodifiable": Outcome.RETRY,
+    "ConcurrentModification": Outcome.RETRY,
+}
+"""What AWS says with a code, and a status that alone would mean something else."""
 MISSING = object()
 
 
@@ -163,14 +175,22 @@ def _condition(matcher: JsonMatch) -> str:
 
 
 def read_step(step: Step, answer: Answer, values: Values) -> Outcome:
-    """Read a step's answer; the clauses of the rule come first, and nothing is guessed from a web page."""
-    status = answer.status
+    """Read a step's answer; the clauses of the rule come first."""
     clause = _first_clause(step.outcomes, answer, values)
     if clause is not None:
         return Outcome.RETRY if clause is Outcome.INCONCLUSIVE else clause
-    if _is_redirect(status) or (_is_page(step.request, answer) and status < 500):
+    if isinstance(step.action, Command):
+        return _read_exit(step.action, answer, values, mutates=step.mutates)
+    told = AWS_CODES.get(code_of(answer)) if isinstance(step.action, Aws) else None
+    return told or _read_status(step, answer, values)
+
+
+def _read_status(step: Step, answer: Answer, values: Values) -> Outcome:
+    """Read an answer over HTTP; nothing is guessed from a web page."""
+    status = answer.status
+    if _is_redirect(status) or (_is_page(step.action, answer) and status < 500):
         return Outcome.BROKEN
-    if _accepts(step.request.response_matcher, answer, values):
+    if _accepts(step.action.response_matcher, answer, values):
         return Outcome.OK
     if status in REFUSED:
         return Outcome.DENIED
@@ -181,6 +201,34 @@ def read_step(step: Step, answer: Answer, values: Values) -> Outcome:
     return Outcome.BROKEN
 
 
+def _read_exit(command: Command, answer: Answer, values: Values, *, mutates: bool) -> Outcome:
+    """Read a program's exit code; one that a signal ended, or that nobody foresaw, may have done anything."""
+    if _ended_well(command, answer, values):
+        return Outcome.OK
+    if answer.status in command.already_gone:
+        return Outcome.ALREADY_GONE
+    if answer.status in command.retry:
+        return Outcome.RETRY
+    if answer.status < 0:
+        return Outcome.LOST if mutates else Outcome.RETRY
+    return Outcome.BROKEN
+
+
+def _ended_well(command: Command, answer: Answer, values: Values) -> bool:
+    matchers = command.response_matcher
+    return answer.status in command.ok and all(holds(matcher, answer, values) for matcher in matchers)
+
+
+def code_of(answer: Answer) -> str:
+    """The error code of an answer of AWS, or nothing."""
+    try:
+        document = answer.json
+    except ValueError:
+        return ""
+    error = document.get("Error") if isinstance(document, dict) else None
+    return str(error.get("Code", "")) if isinstance(error, dict) else ""
+
+
 def read_probe(content: ProbeContent, answer: Answer, values: Values, *, was_alive: bool = False) -> Outcome:
     """Read a probe's answer: alive and dead each need their own matchers, and both or neither is inconclusive.
 
@@ -189,15 +237,27 @@ def read_probe(content: ProbeContent, answer: Answer, values: Values, *, was_ali
     clause = _first_clause(content.outcomes, answer, values)
     if clause is not None:
         return {Outcome.OK: Outcome.ALIVE, Outcome.ALREADY_GONE: Outcome.DEAD}.get(clause, Outcome.INCONCLUSIVE)
-    if _is_page(content.request, answer):
+    if _is_page(content.action, answer):
         return Outcome.INCONCLUSIVE
-    if not content.can_say_dead:
+    if not content.can_say_dead and content.request is not None:
         return _read_imported(content.request, answer, values, was_alive=was_alive)
-    alive = _all_hold(content.request.response_matcher, answer, values)
-    dead = _all_hold(content.dead, answer, values) and not _is_never_dead(answer)
-    if alive == dead:
-        return Outcome.INCONCLUSIVE
-    return Outcome.ALIVE if alive else Outcome.DEAD
+    said = [outcome for outcome, is_said in _said_by(content, answer, values) if is_said]
+    return said[0] if len(said) == 1 else Outcome.INCONCLUSIVE
+
+
+def _said_by(content: ProbeContent, answer: Answer, values: Values) -> Iterator[tuple[Outcome, bool]]:
+    """Alive, dead, disabled: exactly one of them has to be said."""
+    disabled = _all_hold(content.disabled, answer, values)
+    dead = _all_hold(content.dead, answer, values)
+    command = content.command
+    if command is not None:
+        yield Outcome.ALIVE, _ended_well(command, answer, values) and not disabled and not dead
+        yield Outcome.DEAD, answer.status in command.already_gone or (dead and answer.status in command.ok)
+        yield Outcome.DISABLED, disabled and answer.status in command.ok
+        return
+    yield Outcome.ALIVE, _all_hold(content.action.response_matcher, answer, values)
+    yield Outcome.DEAD, dead and not _is_never_dead(answer)
+    yield Outcome.DISABLED, disabled and not _is_never_dead(answer)
 
 
 def _read_imported(request: Request, answer: Answer, values: Values, *, was_alive: bool) -> Outcome:
@@ -233,9 +293,13 @@ def _is_marked(answer: Answer) -> bool:
 def read_recognition(recognition: Recognition, answer: Answer, values: Values) -> Outcome:
     """Read whether this account once knew the credential; an answer that says neither is no evidence."""
     status = answer.status
-    if status in TOO_EARLY_OR_MANY or status == 408 or status >= 500:
+    if isinstance(recognition.action, Command):
+        known = status in recognition.action.ok and _all_hold(recognition.known, answer, values)
+        return Outcome.KNOWN if known else Outcome.RETRY if status in recognition.action.retry else Outcome.UNKNOWN
+    throttled = isinstance(recognition.action, Aws) and AWS_CODES.get(code_of(answer)) is Outcome.RETRY
+    if throttled or status in TOO_EARLY_OR_MANY or status == 408 or status >= 500:
         return Outcome.RETRY
-    if _is_redirect(status) or _is_page(recognition.request, answer):
+    if _is_redirect(status) or _is_page(recognition.action, answer):
         return Outcome.UNKNOWN
     if _accepts(recognition.known, answer, values):
         return Outcome.KNOWN
@@ -267,8 +331,8 @@ def _is_redirect(status: int) -> bool:
     return 300 <= status < 400
 
 
-def _is_page(request: Request, answer: Answer) -> bool:
-    return answer.is_html and not request.response_is_html
+def _is_page(action: Action, answer: Answer) -> bool:
+    return answer.is_html and isinstance(action, Request) and not action.response_is_html
 
 
 def _is_never_dead(answer: Answer) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -19,7 +19,7 @@ from rules.lifecycle import Intent
 from rules.loader import LoadedRule, hosts_of
 from rules.pattern import compile_pattern
 from rules.request import OF_REQUEST
-from rules.schema import Extraction, JsonPath, ProbeContent, Regex, Request, Step
+from rules.schema import Acting, Action, Extraction, JsonPath, ProbeContent, Regex, Rule, Step
 from rules.template import compile_template
 
 ACTOR = "ACTOR"
@@ -36,8 +36,13 @@ class Purpose(StrEnum):
     RECOGNISE = "recognise"  # did this account ever know it? asked where the first probe says dead
     READ = "read"  # a lookup
     ACT = "act"  # the request that ends the credential
+    PAUSE = "pause"  # a wait that the rule asks for
     ASK = "ask"  # a probe after a lost answer: what happened?
     AFTER = "after"  # a probe as proof
+
+
+LOOKS = frozenset({Purpose.BEFORE, Purpose.ASK, Purpose.AFTER})
+"""What only asks whether the credential works, or is disabled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,8 @@ class Planned:
     """One step of a plan. `uses` are the names in it.
 
     `tied` says whether an `act` step acts on this very credential, `selects` whether a `read` step singles a row out.
+    An act that `disables` can be undone; a look that `disables` shows whether the credential is disabled. `pause` is
+    how long the step waits, in seconds.
     """
 
     name: str
@@ -56,6 +63,8 @@ class Planned:
     tied: bool = True
     selects: bool = False
     lapses: float | None = None
+    disables: bool = False
+    pause: float | None = None
 
     def runs(self, known: Collection[str]) -> bool:
         """Whether its conditions hold for the names that are known now."""
@@ -98,6 +107,8 @@ class Plan:
                 tied=step["tied"],
                 selects=step["selects"],
                 lapses=step["lapses"],
+                disables=step.get("disables", False),
+                pause=step.get("pause"),
             )
             for step in stored["steps"]
         )
@@ -152,14 +163,37 @@ def _why_not(loaded: LoadedRule) -> str:
     return "".join(f"; {notice.message}" for notice in loaded.notices)
 
 
-def names_of_request(request: Request) -> frozenset[str]:
-    """Every name that the request's templates cannot do without."""
-    texts = [request.url, request.body or "", *request.headers.values(), *(request.form or {}).values()]
-    if isinstance(request.digest, str):
-        texts.append(request.digest)
-    elif request.digest is not None:
-        texts += [request.digest.username, request.digest.password]
-    return _names(texts)
+def names_of_action(action: Action) -> frozenset[str]:
+    """Every name that the action's templates cannot do without."""
+    return _names(action.templates)
+
+
+def part_of(planned: Planned, rule: Rule) -> Acting:
+    """The part of the rule that a planned step stands for."""
+    if planned.purpose is Purpose.RECOGNISE:
+        part: Acting | None = rule.recognition
+    elif planned.purpose in LOOKS:
+        part = dict(_looks_of(rule)).get(planned.name)
+    else:
+        part = dict(named(rule.steps)).get(planned.name)
+    assert part is not None  # noqa: S101 - a plan has no step that its rule lacks
+    return part
+
+
+def _looks_of(rule: Rule) -> Iterator[tuple[str, ProbeContent]]:
+    """The looks of a rule by their names; its own verification is the better proof of death."""
+    for name, content in (
+        ("disabled", rule.disabling_look),
+        ("verify", rule.verification.content),
+        ("probe", rule.probe),
+    ):
+        if content is not None:
+            yield name, content
+
+
+def named(steps: Sequence[Step]) -> list[tuple[str, Step]]:
+    """Steps with their names, or what stands for one."""
+    return [(step.name or f"step {number}", step) for number, step in enumerate(steps, start=1)]
 
 
 def groups_of(pattern: str) -> frozenset[str]:
@@ -186,18 +220,17 @@ class _Planner:
         content = self._probe_content()
         if content is None:
             raise BadInput(f"{self.rule.id} has no probe")
-        self._demand(content.request, "the probe")
-        return [Planned("probe", Purpose.BEFORE, uses=tuple(sorted(names_of_request(content.request))))]
+        self._demand(content.action, "the probe")
+        return [Planned("probe", Purpose.BEFORE, uses=tuple(sorted(names_of_action(content.action))))]
 
     def revoke(self) -> list[Planned]:
         """Probe, look up, act, prove."""
         steps: list[Planned] = []
         before = self._before(steps)
-        for number, step in enumerate(self.rule.steps, start=1):
+        for name, step in named(self.rule.steps):
             if not self._may_run(step):
                 continue
-            name = step.name or f"step {number}"
-            self._demand(step.request, f"the step {name!r}")
+            self._demand(step.action, f"the step {name!r}")
             steps.append(self._planned(step, name))
             self._learn(step)
             before = before or self._before(steps)
@@ -208,48 +241,58 @@ class _Planner:
     def _before(self, steps: list[Planned]) -> bool:
         """Put the first probe, and what recognises a dead credential, at the first place where they can be asked."""
         content = self._probe_content()
-        if content is None or not names_of_request(content.request) <= self.possible:
+        if content is None or not names_of_action(content.action) <= self.possible:
             return False
         if any(step.purpose is Purpose.ACT for step in steps):
             return False
-        steps.append(self._look("probe", Purpose.BEFORE, content.request))
+        steps.append(self._look("probe", Purpose.BEFORE, content.action))
         recognition = self.rule.recognition
-        if recognition is not None and self._can_ask(recognition.request):
-            steps.append(self._look("recognise", Purpose.RECOGNISE, recognition.request))
+        if recognition is not None and self._can_ask(recognition.action):
+            steps.append(self._look("recognise", Purpose.RECOGNISE, recognition.action))
         return True
 
     def _after(self) -> list[Planned]:
-        """Prove by the rule's own verification, or, where that cannot be asked, by the probe."""
-        for name, content in (("verify", self.rule.verification.content), ("probe", self._probe_content())):
-            if content is not None and self._can_ask(content.request):
-                return [self._look(name, purpose, content.request) for purpose in (Purpose.ASK, Purpose.AFTER)]
-        return []
+        """Prove by the rule's own verification, or, where that cannot be asked, by the probe.
 
-    def _look(self, name: str, purpose: Purpose, request: Request) -> Planned:
-        uses = names_of_request(request)
-        return Planned(name, purpose, given=tuple(sorted(uses - self.certain)), uses=tuple(sorted(uses)))
+        What is only disabled is proved by the look that shows that, where the rule has one.
+        """
+        askable = [(name, look) for name, look in _looks_of(self.rule) if self._can_ask(look.action)]
+        chosen = [found for found in askable if found[0] == "disabled"]
+        chosen += [found for found in askable if found[0] != "disabled"][:1]
+        return [
+            self._look(name, purpose, look.action, disables=name == "disabled")
+            for name, look in chosen
+            for purpose in (Purpose.ASK, Purpose.AFTER)
+        ]
+
+    def _look(self, name: str, purpose: Purpose, action: Action, *, disables: bool = False) -> Planned:
+        uses = names_of_action(action)
+        given = tuple(sorted(uses - self.certain))
+        return Planned(name, purpose, given=given, uses=tuple(sorted(uses)), disables=disables)
 
     def _planned(self, step: Step, name: str) -> Planned:
-        uses = names_of_request(step.request) | {
+        uses = names_of_action(step.action) | {
             used for extraction in step.extract.values() for used in _names_of_extraction(extraction)
         }
         if step.select is not None:
             uses |= _names(value for condition in step.select.where for value in condition.values)
         return Planned(
             name=name,
-            purpose=Purpose.ACT if step.mutates else Purpose.READ,
+            purpose=_purpose_of(step),
             given=tuple(name for name in step.given if name not in self.certain),
             unless=tuple(step.unless),
             uses=tuple(sorted(uses)),
             repeatable=step.may_repeat,
-            tied=not step.mutates or self._is_tied(step.request),
+            tied=not step.mutates or self._is_tied(step.action),
             selects=step.select is not None,
             lapses=step.lapses,
+            disables=step.disables,
+            pause=step.pause.duration if step.pause is not None else None,
         )
 
-    def _is_tied(self, request: Request) -> bool:
+    def _is_tied(self, action: Action) -> bool:
         """Whether everything that an answer gave it is tied, and something at all ties it to the credential."""
-        uses = names_of_request(request)
+        uses = names_of_action(action)
         return (uses & self.extracted) <= self.tied and bool(uses & self.tied)
 
     def _learn(self, step: Step) -> None:
@@ -267,18 +310,18 @@ class _Planner:
             return bool(_names([extraction.pattern]) & self.tied)
         if isinstance(extraction, JsonPath) and INDEFINITE.search(extraction.path):
             return False
-        return bool(names_of_request(step.request) & self.tied)
+        return bool(names_of_action(step.action) & self.tied)
 
     def _may_run(self, step: Step) -> bool:
         return set(step.given) <= self.possible and not set(step.unless) & self.certain
 
-    def _can_ask(self, request: Request) -> bool:
-        return names_of_request(request) <= self.possible and (not request.actor or ACTOR in self.certain)
+    def _can_ask(self, action: Action) -> bool:
+        return names_of_action(action) <= self.possible and (not action.actor or ACTOR in self.certain)
 
-    def _demand(self, request: Request, where: str) -> None:
-        if request.actor and ACTOR not in self.certain:
+    def _demand(self, action: Action, where: str) -> None:
+        if action.actor and ACTOR not in self.certain:
             raise BadInput(f"{where} of {self.rule.id} is signed by a connection: say which one with --connection")
-        missing = sorted(names_of_request(request) - self.possible)
+        missing = sorted(names_of_action(action) - self.possible)
         if set(missing) & ({TOKEN} | groups_of(self.rule.pattern)):
             raise BadInput(f"{where} of {self.rule.id} needs the credential itself: give it on standard input")
         if missing:
@@ -292,7 +335,13 @@ class _Planner:
         return "the secret, or " + " or ".join(dict.fromkeys(w for w in wanted if w)) + " is needed"
 
     def _probe_content(self) -> ProbeContent | None:
-        return self.rule.validation.content if self.rule.validation is not None else None
+        return self.rule.probe
+
+
+def _purpose_of(step: Step) -> Purpose:
+    if step.pause is not None:
+        return Purpose.PAUSE
+    return Purpose.ACT if step.mutates else Purpose.READ
 
 
 def _names_of_extraction(extraction: Extraction) -> frozenset[str]:

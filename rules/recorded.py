@@ -62,11 +62,13 @@ def _find(rule: Rule, name: str) -> Step | ProbeContent | None:
     """Find the part that a recorded answer belongs to; None stands for the recognition."""
     if name == "recognise":
         return None
+    if name == "disabled" and rule.disabling_look is not None:
+        return rule.disabling_look
     if name == "verify" and rule.verification.content is not None:
         return rule.verification.content
-    if name in {"probe", "verify"} and rule.validation is not None:
-        return rule.validation.content
-    steps = {step.name or f"step {number}": step for number, step in enumerate(rule.steps, start=1)}
+    if name in {"probe", "verify"} and rule.probe is not None:
+        return rule.probe
+    steps = {step.name or f"step {number}": step for number, step in enumerate([*rule.steps, *rule.restoring], start=1)}
     return steps[name]
 
 
@@ -91,7 +93,8 @@ def _with_values(outcome: Outcome, extract: Mapping[str, Extraction], answer: An
 
 
 def _read_list(step: Step, select: Select, answers: list[Answer], values: Values, origin: str) -> Read:
-    listing = Listing(select, Prepared(step.request.method, Secret(f"{origin}/"), f"{origin}/", origin))
+    method = step.request.method if step.request is not None else ""
+    listing = Listing(select, Prepared(method, Secret(f"{origin}/"), f"{origin}/", origin))
     wanted: Prepared | None = listing.first
     for answer in answers:
         outcome = read_step(step, answer, values)
@@ -117,7 +120,7 @@ def _origin_of(step: Step, loaded: LoadedRule) -> str:
     """The origin that links of a recorded list may stay on."""
     hosts = hosts_of(loaded)
     try:
-        origin = split_origin(step.request.url, hosts)
+        origin = split_origin(step.request.url if step.request is not None else "", hosts)
     except TemplateError:
         return NOWHERE
     urls = hosts.get(origin.base or "") or [NOWHERE]

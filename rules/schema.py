@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from functools import cached_property
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
@@ -18,6 +18,12 @@ UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 MUTATING_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 METHODS = MUTATING_METHODS | {"GET", "HEAD"}
 REPEATABLE_METHODS = frozenset({"GET", "HEAD", "PUT", "DELETE"})
+UNSAFE_ENVIRONMENT = re.compile(
+    r"(PATH|IFS|ENV|BASH_.*|LD_.*|DYLD_.*|GCONV_PATH|LOCPATH|NODE_.*|NPM_CONFIG_(NODE|SCRIPT).*|PYTHON.*|PERL.*|RUBY.*"
+    r"|JAVA_TOOL_OPTIONS|JDK_JAVA_OPTIONS|_JAVA_OPTIONS|GIT_.*|EDITOR|VISUAL|PAGER|SHELL)$",
+    re.IGNORECASE,
+)
+"""Variables by which a program is made to load or start other code than its own."""
 
 
 def parse_duration(value: object) -> float:
@@ -258,7 +264,37 @@ class Digest(Model):
     password: str
 
 
-class Request(Model):
+class Action(Model):
+    """What a step does; each kind of step has an action of its own, and `worker.steps` a file that carries it out.
+
+    Whatever the kind, what comes back is read as an answer: a status, headers, a body.
+    """
+
+    actor: bool = False  # ours: signed with the connection's identity
+    response_matcher: list[Matcher] = []
+
+    @property
+    def templates(self) -> list[str]:
+        """Every template that has to be filled in before the action can be taken."""
+        return []
+
+    @property
+    def changes(self) -> bool:
+        """Whether it changes something at the provider, as far as can be told from the action alone."""
+        return False
+
+    @property
+    def idempotent(self) -> bool:
+        """Whether taking it twice is the same as taking it once, as far as can be told from the action alone."""
+        return True
+
+    @property
+    def title(self) -> str:
+        """The action in a line, in the rule's own words."""
+        return ""
+
+
+class Request(Action):
     """One HTTP request; every value is a Liquid template."""
 
     method: str = "GET"
@@ -267,9 +303,30 @@ class Request(Model):
     body: str | None = None
     form: dict[str, str] | None = None  # ours: a form-encoded body
     digest: Digest | str | None = None  # Kingfisher's files write it as one text, user:password
-    actor: bool = False  # ours: signed with the connection's identity
     response_is_html: bool = False
-    response_matcher: list[Matcher] = []
+
+    @property
+    def templates(self) -> list[str]:
+        """URL, body, headers, form and digest."""
+        texts = [self.url, self.body or "", *self.headers.values(), *(self.form or {}).values()]
+        if isinstance(self.digest, str):
+            return [*texts, self.digest]
+        return texts + ([self.digest.username, self.digest.password] if self.digest is not None else [])
+
+    @property
+    def changes(self) -> bool:
+        """Told from the method."""
+        return self.method.upper() in MUTATING_METHODS
+
+    @property
+    def idempotent(self) -> bool:
+        """Told from the method."""
+        return self.method.upper() in REPEATABLE_METHODS
+
+    @property
+    def title(self) -> str:
+        """Method and URL."""
+        return f"{self.method.upper()} {self.url}"
 
     @model_validator(mode="after")
     def _known_method(self) -> Self:
@@ -278,6 +335,111 @@ class Request(Model):
         if self.body is not None and self.form is not None:
             raise ValueError("expected either body or form")
         return self
+
+
+ExitCode = Annotated[int, Field(ge=0, le=255)]
+
+
+class Command(Action):
+    """Ours: a program, by its absolute path and an argument list; never a shell.
+
+    Each argument is a template that holds no secret, since everybody on a machine can read arguments: a secret goes by
+    `env` or `stdin`. The exit code is read as the answer's status, and what it printed as its body.
+    """
+
+    run: list[str] = Field(min_length=1)
+    env: dict[Name, str] = {}
+    stdin: str | None = None
+    ok: list[ExitCode] = Field(default=[0], min_length=1)
+    already_gone: list[ExitCode] = []
+    retry: list[ExitCode] = []
+
+    @property
+    def templates(self) -> list[str]:
+        """Arguments, environment and input."""
+        return [*self.run, *self.env.values(), self.stdin or ""]
+
+    @property
+    def changes(self) -> bool:
+        """A program may do anything; `mutating: false` on the step says that it only looks."""
+        return True
+
+    @property
+    def idempotent(self) -> bool:
+        """Nobody knows; `repeatable` on the step says so."""
+        return False
+
+    @property
+    def title(self) -> str:
+        """The arguments."""
+        return " ".join(self.run)
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        if not self.run[0].startswith("/") or "{" in self.run[0]:
+            raise ValueError(f"run: expected the program's absolute path as the first word, got {self.run[0]!r}")
+        twice = set(self.ok) & set(self.already_gone) | set(self.retry) & {*self.ok, *self.already_gone}
+        if twice:
+            raise ValueError(f"the exit code {min(twice)} cannot mean two things")
+        unsafe = sorted(name for name in self.env if UNSAFE_ENVIRONMENT.match(name))
+        if unsafe:
+            raise ValueError(f"env: {', '.join(unsafe)} would change which code runs; it is never passed on")
+        return self
+
+
+class Pause(Action):
+    """Ours: a wait, counted from when it was first reached."""
+
+    duration: Duration
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: object) -> object:
+        return value if isinstance(value, dict) else {"duration": value}
+
+    @property
+    def title(self) -> str:
+        """How long."""
+        return f"wait for {self.duration:g} seconds"
+
+
+class Aws(Action):
+    """Ours: one call to AWS about one access key. It is signed by the connection, or by the key itself.
+
+    `identity` asks STS who the key is, `owner` whose it is, `status` whether it is listed as Active or Inactive;
+    `deactivate`, `activate` and `delete` change it. `user` is left out where a key acts on itself.
+    """
+
+    action: Literal["identity", "owner", "status", "deactivate", "activate", "delete"]
+    key: str = "{{ AKID }}"
+    secret: str = "{{ TOKEN }}"  # noqa: S105 - a template
+    session: str | None = None
+    user: str | None = None
+    region: str = "us-east-1"
+
+    @property
+    def templates(self) -> list[str]:
+        """The key's id, the owner and the region; the secret where the key itself signs."""
+        own = [] if self.actor else [self.secret, self.session or ""]
+        return [self.key, self.user or "", self.region, *own]
+
+    @property
+    def changes(self) -> bool:
+        """Told from the action."""
+        return self.action in {"deactivate", "activate", "delete"}
+
+    @property
+    def title(self) -> str:
+        """The action and whose key it is about."""
+        return f"AWS {self.action} {self.key}"
+
+
+AWS_YES = StatusMatch(type="StatusMatch", status=[200])
+AWS_NO_SUCH_KEY: list[Matcher] = [
+    StatusMatch(type="StatusMatch", status=[403]),
+    JsonMatch(type="JsonMatch", path="$.Error.Code", equals="InvalidClientTokenId"),
+]
+"""What AWS says of a key that does not exist, or is inactive; also in another partition, so it is no proof at first."""
 
 
 class OutcomeClause(Model):
@@ -292,11 +454,43 @@ class OutcomeClause(Model):
         return Outcome(self.means)
 
 
-class Step(Model):
-    """One step of a plan. `given` and `unless` are names that must, or must not, be known for it to run (ours)."""
+class Acting(Model):
+    """What takes one action, of whichever kind: exactly one of them is said."""
+
+    request: Request | None = None
+    command: Command | None = None  # ours
+    aws: Aws | None = None  # ours
+
+    @property
+    def actions(self) -> list[Action]:
+        """What is said here to be done: exactly one thing, or it is refused."""
+        return [action for action in (self.request, self.command, self.aws) if action is not None]
+
+    @property
+    def action(self) -> Action:
+        """The one thing to do."""
+        return self.actions[0]
+
+    @model_validator(mode="after")
+    def _one_action(self) -> Self:
+        if len(self.actions) != 1:
+            kinds = [name for name, field in type(self).model_fields.items() if _is_action(field.annotation)]
+            raise ValueError(f"expected exactly one of {', '.join(kinds)} here, got {len(self.actions) or 'none'}")
+        return self
+
+
+def _is_action(annotation: object) -> bool:
+    return any(isinstance(kind, type) and issubclass(kind, Action) for kind in get_args(annotation))
+
+
+class Step(Acting):
+    """One step of a plan. `given` and `unless` are names that must, or must not, be known for it to run (ours).
+
+    One that `disables` (ours) can be undone, and is not the credential's end.
+    """
 
     name: str = ""
-    request: Request
+    pause: Pause | None = None  # ours
     extract: dict[Name, Extraction] = {}
     select: Select | None = None
     given: list[Name] = []
@@ -304,34 +498,52 @@ class Step(Model):
     mutating: bool | None = None
     repeatable: bool | None = None
     lapses: Duration | None = None  # ours: the provider forgets what this step did after so long
+    disables: bool = False
     outcomes: list[OutcomeClause] = []
 
     @property
     def mutates(self) -> bool:
-        """Whether the request changes something at the provider: said, or told from its method."""
-        return self.mutating if self.mutating is not None else self.request.method.upper() in MUTATING_METHODS
+        """Whether it changes something at the provider: said, or told from its action."""
+        return self.mutating if self.mutating is not None else self.action.changes
 
     @property
     def may_repeat(self) -> bool:
-        """Whether sending it twice is the same as sending it once: said, or told from its method."""
-        return self.repeatable if self.repeatable is not None else self.request.method.upper() in REPEATABLE_METHODS
+        """Whether taking it twice is the same as taking it once: said, or told from its action."""
+        return self.repeatable if self.repeatable is not None else self.action.idempotent
+
+    @property
+    def actions(self) -> list[Action]:
+        """What is said here to be done: exactly one thing, or the step is refused."""
+        return [*super().actions, *([self.pause] if self.pause is not None else [])]
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        if self.select is not None and self.request is None:
+            raise ValueError("select: only the answer to a request is read as a list")
+        if self.pause is not None and (self.extract or self.outcomes or self.mutating):
+            raise ValueError("a pause has no answer: take extract, outcomes and mutating out")
+        if self.disables and not self.mutates:
+            raise ValueError("disables: only a step that changes something can disable")
+        return self
 
 
-class ProbeContent(Model):
+class ProbeContent(Acting):
     """A probe: the request's matchers say alive, `dead` (ours) says dead, anything else is inconclusive.
 
     An imported one has no word for dead: it counts as dead only what was alive before and is refused now.
+    `disabled` (ours): the provider lists it as disabled, so that it does not work and can be enabled again.
     """
 
-    request: Request
     dead: list[Matcher] = []
+    disabled: list[Matcher] = []
     extract: dict[Name, Extraction] = {}
     outcomes: list[OutcomeClause] = []
 
     @property
     def can_say_dead(self) -> bool:
         """Whether the rule itself names an answer that means dead."""
-        return bool(self.dead) or any(clause.means == "already_gone" for clause in self.outcomes)
+        told = any(clause.means == "already_gone" for clause in self.outcomes)
+        return bool(self.dead or self.disabled) or told or self.request is None
 
 
 class Probe(Model):
@@ -341,23 +553,37 @@ class Probe(Model):
     content: ProbeContent
 
 
+class AwsProbe(Model):
+    """Kingfisher's `validation` of an AWS key: STS says whose the key is, or that there is no such key."""
+
+    type: Literal["AWS"]
+
+    @property
+    def content(self) -> ProbeContent:
+        """What is asked, and how the answer is read."""
+        return ProbeContent(aws=Aws(action="identity", response_matcher=[AWS_YES]), dead=AWS_NO_SUCH_KEY)
+
+
+AnyProbe = Annotated[Probe | AwsProbe, Field(discriminator="type")]
+
+
 class Verification(Model):
     """Ours: when proof needs more than one look. `content` replaces the probe's request where given.
 
     `samples` dead answers in a row, `spacing` apart; while `window` has not passed since the last mutating request, an
-    alive answer means "still settling".
+    alive answer means "still settling". `disabled` is the look that shows whether the credential is disabled.
     """
 
     samples: int = Field(default=1, ge=1, le=10)
     spacing: Duration = 2.0
     window: Duration = 30.0
     content: ProbeContent | None = None
+    disabled: ProbeContent | None = None
 
 
-class HttpContent(Model):
+class HttpContent(Acting):
     """One request that revokes."""
 
-    request: Request
     outcomes: list[OutcomeClause] = []
     repeatable: bool | None = None
 
@@ -382,13 +608,32 @@ class MultiStepRevocation(Model):
     content: StepsContent
 
 
-Revocation = Annotated[HttpRevocation | MultiStepRevocation, Field(discriminator="type")]
+class AwsContent(Model):
+    """Ours: whether the key is deleted, where Kingfisher only deactivates it."""
+
+    delete: bool = False
 
 
-class Recognition(Model):
+class AwsRevocation(Model):
+    """Kingfisher's revocation of an AWS key, by the key itself: it is deactivated, and can be activated again."""
+
+    type: Literal["AWS"]
+    content: AwsContent = AwsContent()
+
+    @property
+    def step(self) -> Step:
+        """The one call. A deactivated key cannot sign any more, so deleting is a call of its own and no second one."""
+        if self.content.delete:
+            return Step(name="delete", aws=Aws(action="delete", response_matcher=[AWS_YES]))
+        return Step(name="deactivate", aws=Aws(action="deactivate", response_matcher=[AWS_YES]), disables=True)
+
+
+Revocation = Annotated[HttpRevocation | MultiStepRevocation | AwsRevocation, Field(discriminator="type")]
+
+
+class Recognition(Acting):
     """Ours: a read by id, as another identity, that shows whether this account ever knew the credential."""
 
-    request: Request
     known: list[Matcher] = Field(min_length=1)
 
 
@@ -511,9 +756,10 @@ class Rule(Model):
     authoritative: bool = True
     vectorscan_compatible: bool = True
     tls_mode: Literal["strict", "lax", "off"] | None = None
-    validation: Probe | None = None
+    validation: AnyProbe | None = None
     revocation: Revocation | None = None
     # What follows is ours.
+    restoration: Revocation | None = None
     aliases: list[str] = []
     about: str = ""
     negative_examples: list[str] = []
@@ -537,21 +783,46 @@ class Rule(Model):
 
     @property
     def steps(self) -> list[Step]:
-        """The revocation's steps, whichever of Kingfisher's two shapes it has."""
-        if isinstance(self.revocation, MultiStepRevocation):
-            return self.revocation.content.steps
-        if isinstance(self.revocation, HttpRevocation):
-            content = self.revocation.content
-            return [
-                Step(
-                    name="revoke",
-                    request=content.request,
-                    outcomes=content.outcomes,
-                    repeatable=content.repeatable,
-                    mutating=True,
-                )
-            ]
-        return []
+        """The revocation's steps, whichever shape it has."""
+        return _steps_of(self.revocation, "revoke")
+
+    @property
+    def restoring(self) -> list[Step]:
+        """The steps by which a disabled credential is enabled again."""
+        return _steps_of(self.restoration, "restore")
+
+    @property
+    def probe(self) -> ProbeContent | None:
+        """How to ask whether the credential works."""
+        return self.validation.content if self.validation is not None else None
+
+    @property
+    def disabling_look(self) -> ProbeContent | None:
+        """How to see that it is disabled: what the rule says, or what AWS lists of a user's own keys."""
+        if self.verification.disabled is not None or not isinstance(self.revocation, AwsRevocation):
+            return self.verification.disabled
+        return ProbeContent(
+            aws=Aws(action="status", response_matcher=[AWS_YES, _listed_as("Active")]),
+            dead=AWS_NO_SUCH_KEY,
+            disabled=[AWS_YES, _listed_as("Inactive")],
+        )
+
+
+def _listed_as(status: str) -> JsonMatch:
+    return JsonMatch(type="JsonMatch", path="$.Status", equals=status)
+
+
+def _steps_of(revocation: Revocation | None, name: str) -> list[Step]:
+    match revocation:
+        case MultiStepRevocation():
+            return revocation.content.steps
+        case HttpRevocation(content=content):
+            said = {key: getattr(content, key) for key in ("request", "command", "aws", "outcomes", "repeatable")}
+            return [Step(name=name, mutating=True, **said)]
+        case AwsRevocation():
+            return [revocation.step]
+        case None:
+            return []
 
 
 class SignIn(Model):

@@ -103,11 +103,11 @@ def test_digest() -> None:
             "id: other.token",
             "x.yaml:6: expected an id that begins with the provider's name, example., got 'other.token'",
         ),
-        ("type: Http\n", "type: AWS\n", "x.yaml:11: type: expected 'Http', got 'AWS'"),
+        ("type: Http\n", "type: GCP\n", "x.yaml:10: validation: expected a type, one of Http, AWS; got 'GCP'"),
         (
             "HttpMultiStep",
             "HttpSteps",
-            "x.yaml:20: revocation: expected a type, one of Http, HttpMultiStep; got 'HttpSteps'",
+            "x.yaml:20: revocation: expected a type, one of Http, HttpMultiStep, AWS; got 'HttpSteps'",
         ),
         (
             "type: JsonPath, path: $.id",
