@@ -42,6 +42,7 @@ class Listing:
         self.pages = 0
         self.complete = False
         self.cut_off = ""
+        self._total: int | None = None
         self.is_short = False
         self.first = self._current = _start(self._page, prepared)
 
@@ -64,6 +65,9 @@ class Listing:
         if page is None:
             return "the answer links to a next page, and the rule says nothing of pages" if _next_link(answer) else ""
         total = _total(page, answer)
+        if self._total not in {None, total}:
+            return f"the list changed while it was read: it had {self._total} rows, and then {total}"
+        self._total = total
         if len(self.rows) > MOST_ROWS:
             return f"there are more than {MOST_ROWS} rows"
         if page.kind in {"cursor", "link"}:
@@ -200,7 +204,7 @@ def choose(
     `picked` is the id that a person chose; `trusted` lets a single row through that no condition ties.
     """
     fitting = _fitting(select, rows, values)
-    twice = _find_twice(select, fitting, rows)
+    twice = _find_twice(select, rows)
     if twice:
         return _refuse(select, fitting, twice)
     if picked is not None:
@@ -249,14 +253,17 @@ def _fitting(select: Select, rows: Iterable[object], values: Values) -> list[obj
     return [row for row in rows if all(test.holds(row) for test in tests)]
 
 
-def _find_twice(select: Select, fitting: Iterable[object], rows: Iterable[object]) -> str:
-    wanted = {_id_of(select, row) for row in fitting} - {None}
-    seen: set[str | None] = set()
+def _find_twice(select: Select, rows: Iterable[object]) -> str:
+    """Say where a row came twice: the list changed while it was read, so that another row may have been missed.
+
+    Which row it was does not matter: the one that was missed may be the second that fits.
+    """
+    seen: set[str] = set()
     for row in rows:
         name = _id_of(select, row)
-        if name in wanted and name in seen:
-            return "two rows have the same id"
-        seen.add(name)
+        if name is not None and name in seen:
+            return "two rows have the same id; a list that changes while it is read may have left another one out"
+        seen |= {name} if name is not None else set()
     return ""
 
 

@@ -321,3 +321,16 @@ def test_any_pages(bodies: list[object], page: dict[str, Any] | None) -> None:
             assert pages.complete == (not pages.cut_off)
             return
         assert following.origin == "https://h"
+
+
+def test_a_list_that_changes_while_it_is_read() -> None:
+    """A total that is another one on the next page, or a row that comes twice: another row may have been missed."""
+    pages = listing(kind="offset", parameter="offset", size=2, total="$.total")
+    pages.add(answer({**keys(1, 2), "total": 4}))
+    assert pages.add(answer({**keys(3), "total": 3})) is None
+    assert (pages.complete, pages.cut_off) == (False, "the list changed while it was read: it had 4 rows, and then 3")
+
+    rows = [{"id": "a", "hint": "x"}, {"id": "b", "hint": "y"}, {"id": "b", "hint": "y"}]
+    choice = pick(*rows, where={"field": "hint", "equals": "x"})
+    assert isinstance(choice, Ambiguous)
+    assert "two rows have the same id" in choice.why

@@ -7,7 +7,8 @@ A key can be made to be throttled, or to stay alive after a DELETE that was answ
 """
 
 from dataclasses import dataclass
-from typing import Any
+from random import Random
+from typing import Any, Literal
 
 from tests.sandbox.clock import Clock, write_time
 from tests.sandbox.exchange import Call, RefusedError, Reply, say_json
@@ -65,9 +66,14 @@ class Key:
 
 @dataclass
 class Switches:
-    """`list_cut_at`: rows after this many are never sent, while `total` still counts them."""
+    """`list_cut_at`: rows after this many are never sent, while `total` still counts them.
+
+    `shuffle`: the order of the rows is drawn anew for each reading of the `list`, or, as real lists that change under
+    their reader, for each `page`.
+    """
 
     list_cut_at: int | None = None
+    shuffle: Literal["", "list", "page"] = ""
 
 
 class Keyring(Provider):
@@ -78,6 +84,8 @@ class Keyring(Provider):
     def __init__(self, clock: Clock) -> None:
         super().__init__(clock)
         self.switches = Switches()
+        self.random = Random()
+        self.order: list[Key] = []
         self.keys: dict[str, Key] = {}
         self.by_secret: dict[str, Key] = {}
         self.seeds = {"key": self.add_key}
@@ -141,11 +149,25 @@ class Keyring(Provider):
     def list_keys(self, call: Call) -> Reply:
         self.require(call, admin=True)
         page, size = read_number(call, "page", 1), min(read_number(call, "per_page", 20), 100)
-        first, *others = self.keys.values()
-        sent = [first, *reversed(others)][: self.switches.list_cut_at]
+        sent = self.put_in_order(page)[: self.switches.list_cut_at]
         rows = [key.row() for key in sent[(page - 1) * size : page * size]]
         answer = {"keys": rows, "page": page, "per_page": size, "total": len(self.keys)}
         return say_json(200, answer)
+
+    def put_in_order(self, page: int) -> list[Key]:
+        """All rows: a wrong one first and then the newest, or in an order that was drawn."""
+        first, *others = self.keys.values()
+        if not self.switches.shuffle:
+            return [first, *reversed(others)]
+        if self.switches.shuffle == "page" or page == 1 or not self.order:
+            self.order = self.random.sample([first, *others], len(self.keys))
+        return self.order
+
+    def forget_dead(self) -> None:
+        """Take revoked keys off the list, as if they had been swept away long ago."""
+        with self.lock:
+            for key in [each for each in self.keys.values() if each.revoked is not None]:
+                del self.keys[key.id], self.by_secret[key.secret]
 
     def delete_key(self, call: Call, identifier: str) -> Reply:
         self.require(call, admin=True)

@@ -107,3 +107,28 @@ def test_rule_file_fits_the_schema() -> None:
     file = RuleFile.model_validate(yaml.safe_load(RULES.read_text()))
 
     assert [rule.id for rule in file.rules] == ["keyring.token"]
+
+
+def test_a_list_in_random_order(sandbox: Sandbox, admin: Key) -> None:
+    """Each reading has an order of its own with every row in it once; or each page, and then rows come twice."""
+    keys = [sandbox.keyring.add_key() for _ in range(40)]
+    sandbox.switch("keyring", shuffle="list")
+
+    first, second = ([row["id"] for row in read_list(sandbox, admin)] for _ in range(2))
+
+    assert first != second
+    assert sorted(first) == sorted(second)
+    assert {key.id for key in keys} < set(first)
+    sandbox.switch("keyring", shuffle="page")
+    assert len({row["id"] for row in read_list(sandbox, admin)}) < len(first)
+
+
+def test_the_dead_are_forgotten(sandbox: Sandbox, admin: Key) -> None:
+    """A list that sweeps its dead away shows the living only."""
+    dead, live = sandbox.keyring.add_key(revoked=True), sandbox.keyring.add_key()
+
+    sandbox.keyring.forget_dead()
+
+    shown = {row["id"] for row in read_list(sandbox, admin)}
+    assert live.id in shown
+    assert dead.id not in shown

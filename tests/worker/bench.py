@@ -94,7 +94,9 @@ def open_bench(
         "REVOQ_DATABASE_URL": database_url,
         "REVOQ_SEAL_KEYS": Ring.generate().text.reveal(),
     }
-    runtime = build(load_settings({**os.environ, **variables}))
+    # The variables by which tests themselves are set up are no settings, and the person's own are not for tests.
+    others = {name: value for name, value in os.environ.items() if not name.startswith("REVOQ_")}
+    runtime = build(load_settings({**others, **variables}))
     upgrade(runtime.database)
     try:
         yield Bench(runtime, sandbox)
