@@ -24,7 +24,7 @@ from rules.plan import ACTOR, TOKEN, Plan, plan
 from rules.schema import Rule, Variable
 from rules.secret import Secret
 from scheduler.bell import BrokerDown, ring
-from worker import rehearsal
+from worker import rehearsal, steps
 from worker.app import URGENT
 from worker.connections import NOBODY, Account
 from worker.dossier import Terms
@@ -116,7 +116,11 @@ def check(runtime: Runtime, order: Order) -> Checked:
     given = set(order.variables)
     given |= {TOKEN} if order.secret is not None else set()
     given |= {ACTOR} if account.signs else set()
-    return Checked(order, loaded, account, plan(loaded, order.intent, given))
+    made = plan(loaded, order.intent, given)
+    why = steps.refuse(made, rule, runtime.settings)
+    if why is not None:
+        raise BadInput(why)
+    return Checked(order, loaded, account, made)
 
 
 def _check_variables(loaded: LoadedRule, given: Mapping[str, str]) -> None:

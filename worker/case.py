@@ -19,7 +19,7 @@ from worker.errors import SafeError
 from worker.ledger import moves, reads
 from worker.ledger.rows import Claim, Job, Step
 from worker.runtime import Runtime
-from worker.steps.result import Result
+from worker.step import Result
 
 
 class Case(Dossier):

@@ -64,6 +64,15 @@ class Account:
         """Whether the settings forbid to try credentials of this connection."""
         return self._connection is not None and self._connection.never_probe
 
+    @property
+    def base_url(self) -> str | None:
+        """Where the connection's provider is, where the settings say so."""
+        return self._connection.base_url if self._connection is not None else None
+
+    def identity(self) -> Mapping[str, str | Secret]:
+        """The identity's fields as names, for a kind of step that signs by itself; raises ConnectionUnusable."""
+        return self._known()
+
     def bases(self, loaded: LoadedRule, given: Mapping[str, str]) -> dict[str, str]:
         """The base URLs of a rule as this connection binds them."""
         return bind_hosts(hosts_of(loaded), self._connection.base_url if self._connection else None, given)

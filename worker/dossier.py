@@ -5,7 +5,7 @@ There is no ledger here: a claimed job is a dossier that is written down (`worke
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -16,15 +16,15 @@ from rules.guard import Guards, Who, refuse
 from rules.lifecycle import Outcome, Reason
 from rules.loader import LoadedRule
 from rules.pattern import match_secret
-from rules.plan import ACTOR, TOKEN, Plan, Planned
+from rules.plan import ACTOR, TOKEN, Plan, Planned, part_of
 from rules.schema import Rule
 from rules.secret import Secret
+from worker import steps
 from worker.connections import Account
 from worker.errors import ConnectionUnusable, UnknownConnection
 from worker.log import redacting
 from worker.runtime import Runtime
-from worker.steps import http
-from worker.steps.result import Result
+from worker.step import Choosing, Filling, Ready, Result, Tools
 
 
 class NotReady(RevoqError):
@@ -91,9 +91,9 @@ class Dossier:
         return self.loaded.rule
 
     @property
-    def choosing(self) -> http.Choosing:
+    def choosing(self) -> Choosing:
         """How a row may be singled out here."""
-        return http.Choosing(frozenset(self.plan.tied), self.terms.picked, self._trusted)
+        return Choosing(frozenset(self.plan.tied), self.terms.picked, self._trusted)
 
     @property
     def was_alive(self) -> bool:
@@ -116,9 +116,16 @@ class Dossier:
             expires_at=self.expires_at,
         )
 
-    def ready(self, planned: Planned) -> http.HttpStep:
+    def ready(self, planned: Planned) -> Ready:
         """Fill one planned step in with what is known by now; raises the rules' own errors where it cannot be."""
-        return http.ready(planned, self.rule, self.values, self.bases, self.choosing, was_alive=self.was_alive)
+        part = part_of(planned, self.rule)
+        return steps.ready(
+            Filling(planned, part, self.rule, self.values, self.bases, self.choosing, was_alive=self.was_alive)
+        )
+
+    def perform(self, step: Ready, keep: Callable[[], None]) -> Result:
+        """Carry a step out. Raises ConnectionUnusable where a connection that has to sign cannot."""
+        return step.perform(Tools(self.account, self.runtime.safe, self.runtime.settings, keep))
 
     def know(self, name: str, secret: Secret) -> None:
         """Keep a secret for templates and out of the logs; the credential also tells the groups of its pattern."""

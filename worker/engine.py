@@ -22,8 +22,7 @@ from worker.errors import ClaimLost, ConnectionUnusable, ExchangeError, Held
 from worker.ledger import moves
 from worker.ledger.rows import Claim
 from worker.runtime import Runtime
-from worker.steps import http
-from worker.steps.result import Result
+from worker.step import Ready, Result
 
 log = structlog.get_logger(__name__)
 
@@ -104,7 +103,7 @@ def _intend(runtime: Runtime, claim: Claim, planned: Planned, label: Mapping[str
     )
 
 
-def _send(runtime: Runtime, claim: Claim, case: Case, step: http.HttpStep, started: float) -> Result:
+def _send(runtime: Runtime, claim: Claim, case: Case, step: Ready, started: float) -> Result:
     """Send, but only while the claim outlasts the request's whole time-out: nobody else may begin meanwhile."""
     if time.monotonic() - started + runtime.settings.request_timeout >= runtime.settings.claim:
         return Result(Outcome.NOT_SENT, "the claim would not have outlasted the request, so nothing was sent")
@@ -113,7 +112,7 @@ def _send(runtime: Runtime, claim: Claim, case: Case, step: http.HttpStep, start
         moves.extend(runtime.database, claim, runtime.settings.claim)
 
     try:
-        return http.perform(step, case.account, runtime.safe, keep)
+        return case.perform(step, keep)
     except ConnectionUnusable as error:
         return Result(Outcome.DENIED, str(error))
 

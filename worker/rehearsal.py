@@ -18,15 +18,14 @@ from rules.decide import SECOND, Decision, Do, Wait, decide
 from rules.errors import RevoqError
 from rules.lifecycle import Outcome
 from rules.loader import LoadedRule
-from rules.plan import Plan, Planned, Purpose
+from rules.plan import Plan, Planned, Purpose, part_of
 from rules.request import Shown, show
 from rules.secret import Secret
 from worker.dossier import Dossier, NotReady, Terms, unformed
 from worker.errors import ConnectionUnusable, ExchangeError
 from worker.ledger import reads
 from worker.runtime import Runtime
-from worker.steps import http
-from worker.steps.result import Result
+from worker.step import Result
 
 PATIENCE = 20.0
 """Seconds that a dry run waits in all, where a job would wait and look again."""
@@ -138,7 +137,7 @@ def _take(dossier: Dossier, planned: Planned, taken: list[Taken]) -> Decision | 
     try:
         step = dossier.ready(planned)
         label = step.label
-        result = http.perform(step, dossier.account, dossier.runtime.safe, _keep_nothing)
+        result = dossier.perform(step, _keep_nothing)
     except ConnectionUnusable as error:
         result = Result(Outcome.DENIED, str(error))
     except RevoqError as error:
@@ -170,7 +169,7 @@ def _look_ahead(dossier: Dossier, first: Planned) -> Iterator[Coming]:
 
 def _coming(dossier: Dossier, planned: Planned) -> Coming:
     """One step as a person may see it, or what it still lacks."""
-    content = http.content_of(planned, dossier.rule)
+    content = part_of(planned, dossier.rule)
     try:
         label = dossier.ready(planned).label
         shown = Shown(label.get("method", ""), label.get("url", ""), {}, None)

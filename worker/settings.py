@@ -204,6 +204,7 @@ class Settings(Model):
     seal_keys: Secret | None = Field(default=None, validate_default=True, repr=False)
     rules_path: list[AbsolutePath] = Field(default_factory=list)
     trust_single_row: list[str] = Field(default_factory=list)
+    commands_allowed: list[str] = Field(default_factory=list)
     claim: Span = 120.0
     # Checked even where it is not given: a shorter claim makes the default wrong.
     request_timeout: Span = Field(default="30s", validate_default=True)
@@ -261,6 +262,15 @@ class Settings(Model):
         # A request leaves only while the claim outlasts it, so one claim has to hold at least two of them.
         if "claim" in info.data and value >= info.data["claim"] / 2:
             raise ValueError(f"expected less than half of claim, which is {info.data['claim']:g}s; got {value:g}s")
+        return value
+
+    @field_validator("commands_allowed")
+    @classmethod
+    def _are_programs(cls, value: list[str]) -> list[str]:
+        # Made absolute from where the file stands, `npm` would mean another program than its writer thought of.
+        for program in value:
+            if not program.startswith("/"):
+                raise ValueError(f"expected absolute paths of programs, got {program!r}")
         return value
 
     @field_validator("flower_address")
@@ -342,7 +352,7 @@ class _Given:
 
 
 SETTINGS = tuple(Settings.model_fields)
-LISTS = {"rules_path": os.pathsep, "trust_single_row": ","}
+LISTS = {"rules_path": os.pathsep, "trust_single_row": ",", "commands_allowed": os.pathsep}
 NUMBERS = frozenset({"urgent_threads", "bulk_threads", "flower_port", "body_limit"})
 
 

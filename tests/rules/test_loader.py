@@ -71,6 +71,7 @@ def test_good() -> None:
     assert loaded.line == 6
     assert hosts_of(loaded) == {"BASE_URL": ["https://api.example.com"]}
     assert loaded.rule.validation is not None
+    assert loaded.rule.validation.content.request is not None
     assert loaded.rule.validation.content.request.headers["X-Api-Version"] == "2026-03-10"
     assert list(loaded.rule.steps[0].extract) == ["TOKEN_ID"]
 
