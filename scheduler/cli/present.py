@@ -17,7 +17,8 @@ request      step purpose mutating method url headers body signed_by lacking
 hold         connection by why since
 connection   name provider base_url identity owns protected never_probe proxy
 trial        connection ok says id subject tenant
-rule         id name provider aliases secret variables[…] revokes probes file line
+rule         id name provider aliases secret variables[…] revokes probes file line; shown alone also about pattern
+             also_kills residual cannot unverified references steps notices sections[{title sentences}]
 audit row    chain number at hash + what the row itself says
 check        name state says mend
 """

@@ -9,9 +9,11 @@ from typing import Any
 import click
 
 from rules import recorded
+from rules.describe import describe
 from rules.errors import RuleError, RuleErrors
 from rules.lint import lint
-from rules.loader import Catalogue, LoadedRule, builtin, hosts_of, read
+from rules.loader import Catalogue, LoadedRule, builtin, read
+from rules.plan import named
 from scheduler.cli.desk import open_settings
 from scheduler.cli.output import JSON, formatted, note, say, write_json, write_lines, write_table
 from scheduler.cli.present import rule_row
@@ -40,14 +42,12 @@ def show_list(form: str) -> None:
 @click.argument("rule_id", metavar="ID")
 @formatted
 def show_one(rule_id: str, form: str) -> None:
-    """Tell what a rule needs, does and cannot do."""
+    """Tell in sentences what a rule needs, what it will do, how it knows the right one, and what it cannot do."""
     loaded = open_catalogue().get(rule_id)
     if form == JSON:
-        more = {"about": loaded.rule.about, "pattern": loaded.rule.pattern, "steps": [step.name for step in loaded.rule.steps]}
-        kept = ("also_kills", "residual", "cannot", "unverified", "references")
-        write_json({**rule_row(loaded), **more, **{name: getattr(loaded.rule, name) for name in kept}})
+        write_json(whole(loaded))
     else:
-        write_lines(describe(loaded))
+        write_lines(paragraphs(loaded))
 
 
 @command.command(name="check")
@@ -57,7 +57,7 @@ def check(path: Path | None, form: str) -> None:
     """Read rule files strictly and play their recorded answers; exit code 2 where there are mistakes.
 
     Without a path, the rules that come with revoq and those of the settings are checked. What is merely unwise is a
-    warning.
+    warning; what a file says and revoq does not follow, though the rule works, is a notice.
     """
     paths = [path] if path is not None else [builtin(), *open_settings().rules_path]
     catalogue, mistakes = read(paths)
@@ -67,14 +67,19 @@ def check(path: Path | None, form: str) -> None:
             RuleError("there are no rules here: expected files that end in .yaml", str(path or "rules_path"), 1)
         ]
     warnings = [warning for loaded in catalogue for warning in lint(loaded)]
+    notices = [notice for loaded in catalogue for notice in loaded.notices]
     if form == JSON:
-        write_json({"rules": len(catalogue), "mistakes": listed(mistakes), "warnings": listed(warnings)})
+        found = {"mistakes": listed(mistakes), "warnings": listed(warnings), "notices": listed(notices)}
+        write_json({"rules": len(catalogue), **found})
     else:
         for mistake in in_order(mistakes):
             say(str(mistake))
         for warning in in_order(warnings):
             say(f"{warning.file}:{warning.line}: warning: {warning.message}")
-        say(f"{len(catalogue)} rules, {len(mistakes)} mistakes, {len(warnings)} warnings")
+        for notice in in_order(notices):
+            say(f"{notice.file}:{notice.line}: notice: {notice.message}")
+        counted = f"{len(mistakes)} mistakes, {len(warnings)} warnings"
+        say(f"{len(catalogue)} rules, {counted}" + (f", {len(notices)} notices" if notices else ""))
     if mistakes:
         click.get_current_context().exit(MISTAKES)
 
@@ -108,31 +113,22 @@ def does(row: dict[str, Any]) -> str:
     return ", ".join(able) or "only finds"
 
 
-def describe(loaded: LoadedRule) -> Iterator[tuple[int, str]]:
-    """A rule as paragraphs."""
-    rule, row = loaded.rule, rule_row(loaded)
-    yield 0, f"{rule.id}: {rule.name} ({does(row)})"
-    if rule.about:
-        yield 2, " ".join(rule.about.split())
-    if rule.aliases:
-        yield 2, f"Also called {', '.join(rule.aliases)}"
-    yield 2, f"The secret on standard input is {rule.secret}, and looks like this:"
-    yield 4, " ".join(rule.pattern.split())
-    for variable in row["variables"]:
-        words = [word for word in ("required", "secret") if variable[word]]
-        about = f"{variable['about']} ({', '.join(words)})" if words else variable["about"]
-        yield 2, f"--var {variable['name']}: {about}"
-    for name, allowed in hosts_of(loaded).items():
-        yield 2, f"{name} is the connection's base URL{f', or {allowed[0]}' if allowed else ''}"
-    for number, step in enumerate(rule.steps, start=1):
-        yield 2, f"Step {number}, {step.name or 'unnamed'}: {step.request.method} {step.request.url}"
-    for title, sentences in (
-        ("Also dies", rule.also_kills),
-        ("Lives on", rule.residual),
-        ("Cannot", rule.cannot),
-        ("Not tried yet", rule.unverified),
-        ("See", rule.references),
-    ):
-        for sentence in sentences:
-            yield 2, f"{title}: {sentence}"
-    yield 2, f"From {loaded.file}:{loaded.line}"
+def whole(loaded: LoadedRule) -> dict[str, Any]:
+    """All of a rule for a program, and beside it the sentences for a person."""
+    rule = loaded.rule
+    kept = ("about", "pattern", "also_kills", "residual", "cannot", "unverified", "references")
+    return {
+        **rule_row(loaded),
+        **{name: getattr(rule, name) for name in kept},
+        "steps": [name for name, _ in named(rule.steps)],
+        "notices": [notice.message for notice in loaded.notices],
+        "sections": [{"title": section.title, "sentences": list(section.sentences)} for section in describe(loaded)],
+    }
+
+
+def paragraphs(loaded: LoadedRule) -> Iterator[tuple[int, str]]:
+    """A rule as headings with their sentences."""
+    for section in describe(loaded):
+        yield 0, section.title
+        for sentence in section.sentences:
+            yield 2, sentence

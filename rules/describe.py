@@ -1,0 +1,397 @@
+"""What a rule will do, in plain sentences: built from the rule and from its plan for each way to hand a credential in.
+
+Showing them is the operator's door's; what is unwise about a rule is `lint`'s.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from rules.errors import BadInput
+from rules.lifecycle import Intent
+from rules.loader import LoadedRule, hosts_of
+from rules.plan import ACTOR, TOKEN, Plan, Planned, Purpose, groups_of, names_of_action, part_of, plan
+from rules.schema import Action, Condition, Pause, Request, Rule, Select, Step
+
+VALUE = re.compile(r"\{\{-?\s*([A-Za-z_]\w*).*?-?\}\}", re.DOTALL)
+OTHER = re.compile(r"\{%.*?%\}|\{\{.*?\}\}", re.DOTALL)
+MOST_OPTIONAL = 4
+"""Variables that need not be given, of which every combination is looked at; more make no other plans in practice."""
+LONGEST_PATTERN = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading and what is said under it, sentence by sentence."""
+
+    title: str
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to hand a credential in, and the plan that it leads to."""
+
+    given: frozenset[str]
+    plan: Plan
+
+
+def describe(loaded: LoadedRule) -> list[Section]:
+    """Everything that a person should know before a rule is used; sections with nothing to say are left out."""
+    rule = loaded.rule
+    ways = find_ways(loaded)
+    sections = [
+        Section("What it is", tuple(_introduce(rule))),
+        Section("What it needs", tuple(_needs(loaded))),
+    ]
+    for way in ways:
+        title = "What it does" if len(ways) == 1 else f"What it does {_handed_in(loaded, way)}"
+        sections.append(Section(title, tuple(_tell_way(loaded, way))))
+    if not ways:
+        sections.append(Section("What it does", tuple(_tell_probe(loaded))))
+    sections += [
+        Section("How it undoes it", tuple(_restores(rule))),
+        Section("What dies with it", _sentences(rule.also_kills)),
+        Section("What lives on", _sentences(rule.residual)),
+        Section("What lapses", tuple(_lapses(rule))),
+        Section("What it cannot do", _sentences([*rule.cannot, *_unreached(rule, ways)])),
+        Section("What nobody has tried yet", _sentences(rule.unverified)),
+        Section("What the provider allows", tuple(_limits(rule))),
+        Section("What is not followed of the file", _sentences(notice.message for notice in loaded.notices)),
+        Section("See also", tuple(_see(loaded))),
+    ]
+    return [section for section in sections if section.sentences]
+
+
+def find_ways(loaded: LoadedRule) -> list[Way]:
+    """Every way that leads to a plan of its own, each with no more than it needs; the fullest proof comes first."""
+    found: dict[object, Way] = {}
+    for given in sorted(_inputs(loaded), key=len):
+        try:
+            made = plan(loaded, Intent.REVOKE, given)
+        except BadInput:
+            continue
+        # A way that has the credential itself and does the same is the same way, with more to hand in.
+        signature = (TOKEN in given, tuple((step.name, step.purpose) for step in made.steps))
+        found.setdefault(signature, Way(given, made))
+    return sorted(found.values(), key=lambda way: (TOKEN not in way.given, ACTOR not in way.given))
+
+
+def _inputs(loaded: LoadedRule) -> Iterator[frozenset[str]]:
+    rule = loaded.rule
+    always = {name for name, variable in rule.variables.items() if variable.required}
+    always |= {depends.variable for depends in rule.depends_on_rule if not depends.optional}
+    optional = sorted(({*rule.variables, *(each.variable for each in rule.depends_on_rule)}) - always)[:MOST_OPTIONAL]
+    secrets = [{TOKEN}] if rule.secret == "required" else [{TOKEN}, set()]  # noqa: S105 - a word of the language
+    signers = [set[str](), {ACTOR}] if _signs(loaded) else [set[str]()]
+    for secret in secrets:
+        for signer in signers:
+            for many in range(len(optional) + 1):
+                for some in combinations(optional, many):
+                    yield frozenset(always | secret | signer | set(some))
+
+
+def _signs(loaded: LoadedRule) -> bool:
+    return loaded.provider is not None and loaded.provider.identity is not None
+
+
+# ── what it is and needs ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _introduce(rule: Rule) -> Iterator[str]:
+    able = [word for word, can in (("revoke it", rule.steps), ("tell whether it works", rule.probe)) if can]
+    yield f"{rule.id} is about this credential: {rule.name}."
+    yield f"The rule can {_all_of(able)}." if able else "The rule only finds it: it can neither revoke nor try it."
+    if rule.about:
+        yield " ".join(plain(rule.about).split())
+    if rule.aliases:
+        yield f"It is also called {_all_of(rule.aliases)}."
+
+
+def _needs(loaded: LoadedRule) -> Iterator[str]:
+    rule = loaded.rule
+    if rule.secret == "required":  # noqa: S105 - a word of the language
+        yield "The credential itself is needed, on standard input."
+    else:
+        yield "The credential itself may be given, on standard input; variables can name it instead."
+    yield f"It has to fit this pattern: {_short(rule.pattern)}"
+    for name, variable in rule.variables.items():
+        words = [word for word, on in (("needed", variable.required), ("secret", variable.secret)) if on]
+        said = f" ({_all_of(words)})" if words else " (may be left out)"
+        yield _sentence(f"--var {name}=… is {variable.about}{said}")
+    for depends in rule.depends_on_rule:
+        word = "may be left out" if depends.optional else "needed"
+        yield f"--var {depends.variable}=… is what the rule {depends.rule_id} finds ({word}, secret)."
+    yield from _needs_connection(loaded)
+
+
+def _needs_connection(loaded: LoadedRule) -> Iterator[str]:
+    ways = find_ways(loaded)
+    signing = [ACTOR in way.given for way in ways]
+    if signing and all(signing):
+        yield "A connection is needed: its identity signs the calls."
+    elif any(signing):
+        yield "A connection may be given: its identity then signs the calls."
+    for name, urls in hosts_of(loaded).items():
+        if not urls:
+            yield f"{name}, the address of the provider, comes from the connection."
+        elif len(urls) == 1:
+            yield f"{name} is {urls[0]}, unless a connection says another address."
+        else:
+            yield f"{name} is {urls[0]}; a connection, or --var {name}=…, can say another: {_one_of(urls[1:])}."
+
+
+def _handed_in(loaded: LoadedRule, way: Way) -> str:
+    """The way in a few words, as the end of a heading."""
+    optional = {name for name, variable in loaded.rule.variables.items() if not variable.required}
+    optional |= {depends.variable for depends in loaded.rule.depends_on_rule if depends.optional}
+    parts = ["the credential itself"] if TOKEN in way.given else []
+    parts += sorted(way.given & optional)
+    parts += ["a connection that signs"] if ACTOR in way.given else []
+    return f"with {_all_of(parts)}{'' if TOKEN in way.given else ', and without the credential itself'}"
+
+
+# ── the steps ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _tell_way(loaded: LoadedRule, way: Way) -> Iterator[str]:
+    rule = loaded.rule
+    proof = [step for step in way.plan.steps if step.purpose is Purpose.AFTER]
+    number = 0
+    for planned in way.plan.steps:
+        if planned.purpose in {Purpose.ASK, Purpose.AFTER}:
+            continue
+        number += 1
+        yield f"{number}. {_tell_step(rule, planned, way.plan)}"
+    if not any(planned.purpose is Purpose.BEFORE for planned in way.plan.steps):
+        yield "Nobody asks first whether it works."
+    yield from _identifies(rule, way)
+    yield from _proves(rule, way.plan, proof)
+
+
+def _tell_probe(loaded: LoadedRule) -> Iterator[str]:
+    rule = loaded.rule
+    if rule.probe is None:
+        yield "It tells how the credential looks, and nothing else: no request is ever sent."
+        return
+    yield f"It asks whether the credential works: {_call(rule.probe.action)}."
+    yield "It cannot revoke it."
+
+
+def _tell_step(rule: Rule, planned: Planned, made: Plan) -> str:
+    part = part_of(planned, rule)
+    call = _call(part.action)
+    match planned.purpose:
+        case Purpose.BEFORE:
+            says = f"it asks whether the credential works: {call}; a dead one is not acted on"
+        case Purpose.RECOGNISE:
+            says = f"where that says dead, it asks whether this account ever knew it: {call}"
+        case Purpose.PAUSE:
+            says = f"it waits for {_span(planned.pause or 0)} in the step {planned.name}"
+        case Purpose.ACT:
+            verb = "disables it, which can be undone," if planned.disables else "acts"
+            again = "" if planned.repeatable else "; where the answer is lost, it is not sent again blindly"
+            says = f"it {verb} in the step {planned.name}: {call}{again}"
+        case _:
+            says = f"it looks up in the step {planned.name}: {call}{_reads(part)}"
+    return _sentence(f"{_when(planned, _learnt(rule, made))}{says}")
+
+
+def _learnt(rule: Rule, made: Plan) -> set[str]:
+    """The names that a step of this plan may bring."""
+    parts = [part_of(planned, rule) for planned in made.steps]
+    return {name for part in parts if isinstance(part, Step) for name in part.extract}
+
+
+def _when(planned: Planned, learnt: set[str]) -> str:
+    """On which names a step waits, as the beginning of a sentence; what can never be known is not spoken of."""
+    said = [f"{name} is known by then" for name in planned.given if name in learnt]
+    said += [f"{name} is not known by then" for name in planned.unless if name in learnt]
+    return f"where {_all_of(said)}, " if said else ""
+
+
+def _reads(part: object) -> str:
+    """What a lookup makes of its answer."""
+    if not isinstance(part, Step):
+        return ""
+    taken = f", and takes {_all_of(sorted(part.extract))} out of it" if part.extract else ""
+    if part.select is None:
+        return f"{taken.replace(' out of it', ' out of the answer')}"
+    pages = " page by page" if part.select.page is not None else ""
+    return f"; it reads the list{pages} to its end, finds the one row that fits{taken}"
+
+
+def _call(action: Action) -> str:
+    """What is asked of whom, and who signs it."""
+    return f"{plain(action.title)} ({_signer(action)})"
+
+
+def _signer(action: Action) -> str:
+    if action.actor:
+        return "signed by the connection"
+    if isinstance(action, Pause):
+        return "nothing is sent"
+    names = names_of_action(action)
+    if TOKEN in names:
+        return "with the credential itself"
+    return "unsigned" if isinstance(action, Request) else "with what was handed in"
+
+
+# ── which one, and whether it is dead ─────────────────────────────────────────────────────────────────────────────
+
+
+def _identifies(rule: Rule, way: Way) -> Iterator[str]:
+    """How each step that acts knows the exact credential."""
+    told: dict[str, list[str]] = {}
+    for planned in way.plan.steps:
+        if planned.purpose is Purpose.ACT:
+            told.setdefault(_identify(rule, way, planned), []).append(planned.name)
+    for how, names in told.items():
+        which = f"For the step {_all_of(names)}, the" if len(told) > 1 else "The"
+        yield f"{which} exact credential is known {how}."
+
+
+def _identify(rule: Rule, way: Way, act: Planned) -> str:
+    if not act.tied:
+        return "by nothing: the job is parked before it acts, and a person picks the right one"
+    uses = names_of_action(part_of(act, rule).action)
+    for planned in way.plan.steps:
+        part = part_of(planned, rule)
+        if planned.purpose is Purpose.READ and isinstance(part, Step) and uses & set(part.extract):
+            if part.select is not None:
+                return f"by exactly one row of the list in the step {planned.name}: {_conditions(part.select)}"
+            names = _all_of(sorted(uses & set(part.extract)))
+            return f"by {names}, which the provider itself tells in the step {planned.name}"
+    inside = sorted(uses & groups_of(rule.pattern) - {TOKEN}) if TOKEN in way.given else []
+    if inside:
+        return f"by {_all_of(inside)}, which is written inside the credential"
+    named = sorted(name for name in uses & way.given if name in rule.variables and rule.variables[name].identifies)
+    if named:
+        return f"by {_all_of(named)}, as the requester names it"
+    others = sorted(uses & {depends.variable for depends in rule.depends_on_rule})
+    if others and TOKEN not in uses:
+        return f"by {_all_of(others)}, which is handed in beside it"
+    return "by itself: it is what is sent"
+
+
+def _conditions(select: Select) -> str:
+    said = [clause for condition in select.where for clause in _condition(condition)]
+    return f"{_all_of(said)}; none or several are left to a person" if said else "whatever it holds"
+
+
+def _condition(condition: Condition) -> Iterator[str]:
+    field = condition.field.removeprefix("$.")
+    for text, word in (
+        (condition.equals, "equals"),
+        (condition.prefix, "begins with"),
+        (condition.suffix, "ends with"),
+        (condition.before, "is before"),
+        (condition.after, "is after"),
+    ):
+        if text is not None:
+            yield f"its {field} {word} {plain(text)}"
+    if condition.is_null is not None:
+        yield f"its {field} is {'empty' if condition.is_null else 'not empty'}"
+
+
+def _proves(rule: Rule, made: Plan, proof: Sequence[Planned]) -> Iterator[str]:
+    if not proof:
+        yield f"The end cannot be proved, since {_why_unprovable(rule)}: the job ends as acknowledged."
+        return
+    for planned in proof:
+        look = _call(part_of(planned, rule).action)
+        dead = "disabled" if planned.disables else "dead"
+        times = f"{made.samples} answers in a row, {_span(made.spacing)} apart, have to say {dead}"
+        many = times if made.samples > 1 else f"the answer has to say {dead}"
+        when = _when(planned, _learnt(rule, made))
+        yield _sentence(f"{when}the end is proved by asking again: {look}; {many}")
+    if made.window:
+        yield f"For {_span(made.window)} after the last request, a live answer counts as the provider still settling."
+    yield "Where an answer is lost, it asks in the same way what happened before anything is sent again."
+    if rule.probe is not None and not rule.probe.can_say_dead and rule.verification.content is None:
+        yield "The rule has no word for dead: only a refusal after an answer that said alive counts."
+
+
+def _why_unprovable(rule: Rule) -> str:
+    if rule.probe is None:
+        return "the rule has no probe"
+    return "the probe needs the credential itself, and it is not there"
+
+
+# ── the rest ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _restores(rule: Rule) -> Iterator[str]:
+    for number, step in enumerate(rule.restoring, start=1):
+        yield f"In the step {step.name or number}, it is enabled again: {_call(step.action)}."
+
+
+def _lapses(rule: Rule) -> Iterator[str]:
+    for number, step in enumerate(rule.steps, start=1):
+        if step.lapses is not None:
+            yield f"The provider forgets what the step {step.name or number} did after {_span(step.lapses)}."
+
+
+def _unreached(rule: Rule, ways: Sequence[Way]) -> Iterator[str]:
+    reached = {planned.name for way in ways for planned in way.plan.steps}
+    for number, step in enumerate(rule.steps, start=1):
+        if (step.name or f"step {number}") not in reached:
+            yield f"reach the step {step.name or number}, whatever is handed in"
+
+
+def _limits(rule: Rule) -> Iterator[str]:
+    limits = rule.limits
+    if limits is not None:
+        source = f" ({limits.source})" if limits.source else ""
+        many = "one request" if limits.requests == 1 else f"{limits.requests} requests"
+        yield f"It allows {many} in {_span(limits.per)}{source}."
+
+
+def _see(loaded: LoadedRule) -> Iterator[str]:
+    shared = loaded.provider.references if loaded.provider is not None else []
+    yield from dict.fromkeys([*loaded.rule.references, *shared])
+    yield f"{loaded.file}:{loaded.line}"
+
+
+# ── words ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def plain(source: str) -> str:
+    """A template for a reader: each value as its name in angle brackets, everything else of the language as dots."""
+    return OTHER.sub("…", VALUE.sub(r"<\1>", source))
+
+
+def _sentences(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(_sentence(text) for text in texts)
+
+
+def _sentence(text: str) -> str:
+    """A text of a rule as a sentence: a capital letter, a full stop, one line, no template."""
+    text = " ".join(plain(text).split())
+    ended = text if text.endswith((".", "!", "?")) else f"{text}."
+    return ended[:1].upper() + ended[1:]
+
+
+def _all_of(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
+
+
+def _one_of(words: Sequence[str]) -> str:
+    return " or ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
+
+
+def _span(seconds: float) -> str:
+    """A duration in the largest unit that leaves no rest."""
+    for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second")):
+        if seconds >= size and seconds % size == 0:
+            count = f"{seconds / size:g}"
+            return f"{count} {unit}{'' if count == '1' else 's'}"
+    return f"{seconds:g} seconds"
+
+
+def _short(pattern: str) -> str:
+    text = " ".join(pattern.split())
+    return text if len(text) <= LONGEST_PATTERN else f"{text[:LONGEST_PATTERN]}…"
