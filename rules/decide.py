@@ -20,6 +20,10 @@ LONGEST_DELAY = 3600.0
 AGAIN = frozenset({Outcome.RETRY, Outcome.NOT_SENT})
 """Outcomes after which the provider has certainly done nothing, so that sending again is sound."""
 NO_WORD = "the rule's probe did not say alive, and has no word for dead"
+ORDERED = frozenset({Purpose.BEFORE, Purpose.READ, Purpose.PAUSE, Purpose.ACT})
+"""The steps that are taken in the order of the plan; the others are asked for when something calls for them."""
+TELLING = frozenset({Outcome.ALIVE, Outcome.DEAD, Outcome.DISABLED, Outcome.UNPROVABLE})
+"""What a look can say of the credential itself."""
 PROBE_TRIES = 3
 """How often a job of the intent `probe` asks before it ends as inconclusive."""
 
@@ -128,6 +132,8 @@ class _Case:
                 return Finish(Verdict.ALIVE, last.says)
             case Outcome.DEAD:
                 return Finish(Verdict.DEAD, last.says)
+            case Outcome.DISABLED:
+                return Finish(Verdict.DISABLED, last.says)
             case Outcome.UNPROVABLE:
                 return Finish(Verdict.UNPROVABLE, f"{last.says}; {NO_WORD}")
             case _ if len(tries) < PROBE_TRIES:
@@ -149,7 +155,7 @@ class _Case:
 
     def _running(self) -> Iterator[Planned]:
         for step in self.plan.steps:
-            if step.purpose in {Purpose.BEFORE, Purpose.READ, Purpose.ACT} and step.runs(self.names):
+            if step.purpose in ORDERED and step.runs(self.names):
                 yield step
 
     def _settle(self, step: Planned) -> Decision | None:
@@ -157,7 +163,17 @@ class _Case:
             return self._look_first(step)
         if step.purpose is Purpose.READ:
             return self._look_up(step)
+        if step.purpose is Purpose.PAUSE:
+            return self._pause(step)
         return self._act(step)
+
+    def _pause(self, step: Planned) -> Decision | None:
+        """Wait from when it was first reached, which the ledger knows: a worker that takes over waits no longer."""
+        reached = self._of(step)
+        if not reached:
+            return Do(step)
+        due = reached[0].at + int((step.pause or 0.0) * SECOND)
+        return Wait(due, f"the rule waits here: {step.name}") if self.now < due else None
 
     # ── before ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -171,15 +187,36 @@ class _Case:
         match last.outcome:
             case Outcome.ALIVE:
                 return None
+            case Outcome.DISABLED:
+                return self._found_disabled(last)
             case Outcome.DEAD:
                 return self._found_dead(last)
+            case _ if step.disables:
+                # Whether it is disabled already is good to know, and nothing hangs on it.
+                return None
             case Outcome.UNPROVABLE:
                 return self._found_silent(last)
             case _:
                 return self._again(step, tries)
 
-    def _found_dead(self, probe: Record) -> Decision:
-        """Dead at the first probe is an ending only with evidence: the wrong region says 401 too."""
+    def _found_disabled(self, look: Record) -> Decision | None:
+        """Disabled before we did anything: that is the end where no step goes further."""
+        if any(step.purpose is Purpose.ACT and not step.disables for step in self.plan.steps):
+            return None
+        return Finish(Verdict.DISABLED, f"it is disabled already; {look.says}")
+
+    def _found_dead(self, probe: Record) -> Decision | None:
+        """Dead at the first probe, or only disabled: where that can be seen, it is looked at."""
+        look = self._look_step(Purpose.BEFORE, disables=True)
+        seen = self._of(look) if look is not None and look.disables else []
+        if look is not None and look.disables and not seen:
+            return Do(look)
+        if seen and seen[-1].outcome is Outcome.DISABLED:
+            return self._found_disabled(seen[-1])
+        return self._found_gone(probe)
+
+    def _found_gone(self, probe: Record) -> Decision:
+        """Dead before we did anything is an ending only with evidence: the wrong region says 401 too."""
         if self.facts.acted:
             return Finish(Verdict.REVOKED, "dead, after a request of ours that was sent earlier in this job")
         if self.facts.known:
@@ -254,7 +291,7 @@ class _Case:
 
     def _ask(self, step: Planned, tries: Sequence[Record]) -> Decision | None:
         """An answer was lost: ask the provider what happened before deciding anything."""
-        ask = self._look_step(Purpose.ASK) if self.facts.probe else None
+        ask = self._look_step(Purpose.ASK, disables=step.disables) if self.facts.probe else None
         if ask is None:
             if step.repeatable:
                 return self._again(step, tries)
@@ -263,22 +300,29 @@ class _Case:
         if not answers:
             return Do(ask)
         last = answers[-1]
+        return self._answered(step, tries, last) if last.outcome in TELLING else self._again(ask, answers)
+
+    def _answered(self, step: Planned, tries: Sequence[Record], last: Record) -> Decision | None:
+        """The provider was asked after a lost answer, and says how the credential is."""
         match last.outcome:
-            case Outcome.DEAD:
+            case Outcome.DEAD if step.disables or not self._is_disabled():
                 return None
-            case Outcome.ALIVE | Outcome.UNPROVABLE if step.repeatable:
+            case Outcome.DISABLED if step.disables:
+                return None
+            case Outcome.ALIVE | Outcome.UNPROVABLE | Outcome.DEAD | Outcome.DISABLED if step.repeatable:
                 return self._again(step, tries)
-            case Outcome.UNPROVABLE:
+            case Outcome.DEAD | Outcome.DISABLED:
                 return Park(
-                    Reason.OUTCOME_UNKNOWN, f"the answer to {step.name!r} was lost; {answers[-1].says}; {NO_WORD}"
+                    Reason.OUTCOME_UNKNOWN,
+                    f"the answer to {step.name!r} was lost; it does not work, since it was disabled before",
                 )
-            case Outcome.ALIVE:
+            case Outcome.UNPROVABLE:
+                return Park(Reason.OUTCOME_UNKNOWN, f"the answer to {step.name!r} was lost; {last.says}; {NO_WORD}")
+            case _:
                 return Park(
                     Reason.OUTCOME_UNKNOWN,
                     f"the answer to {step.name!r} was lost, it still works, and the step must not be repeated blindly",
                 )
-            case _:
-                return self._again(ask, answers)
 
     # ── prove ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -286,7 +330,7 @@ class _Case:
         acts = self._acts()
         if not acts:
             return Park(Reason.NEEDS_SELECTION, "nothing that was found is enough to act on")
-        look = self._look_step(Purpose.AFTER)
+        look = self._look_step(Purpose.AFTER, disables=self._ends_disabled())
         if look is None or not self.facts.probe:
             return Finish(Verdict.ACKNOWLEDGED, f"{acts[-1].says}; nothing can tell whether it is dead{self._lapse()}")
         looks = [record for record in self._of(look) if record.at >= acts[-1].at]
@@ -295,7 +339,9 @@ class _Case:
         match looks[-1].outcome:
             case Outcome.DEAD:
                 return self._dead_enough(look, looks)
-            case Outcome.ALIVE:
+            case Outcome.DISABLED if self._ends_disabled():
+                return self._dead_enough(look, looks)
+            case Outcome.ALIVE | Outcome.DISABLED:
                 return self._still_alive(look, looks, acts[-1])
             case Outcome.UNPROVABLE:
                 return self._still_silent(look, looks, acts[-1])
@@ -303,13 +349,15 @@ class _Case:
                 return self._again(look, looks)
 
     def _dead_enough(self, look: Planned, looks: Sequence[Record]) -> Decision:
+        disabled = self._ends_disabled()
+        enough = {Outcome.DEAD, Outcome.DISABLED} if disabled else {Outcome.DEAD}
         dead = 0
         for record in reversed(looks):
-            if record.outcome is not Outcome.DEAD:
+            if record.outcome not in enough:
                 break
             dead += 1
         if dead >= self.plan.samples:
-            return Finish(Verdict.REVOKED, looks[-1].says)
+            return Finish(Verdict.DISABLED if disabled else Verdict.REVOKED, looks[-1].says)
         return self._when(look, looks[-1].at + int(self.plan.spacing * SECOND), "another look, for proof")
 
     def _still_alive(self, look: Planned, looks: Sequence[Record], act: Record) -> Decision:
@@ -337,8 +385,23 @@ class _Case:
         lapses = [s.lapses for s in self.plan.steps if s.name in acted and s.lapses is not None]
         return f"; the provider forgets it after {min(lapses) / 3600:g} hours" if lapses else ""
 
-    def _look_step(self, purpose: Purpose) -> Planned | None:
-        return next((s for s in self.plan.steps if s.purpose is purpose and s.runs(self.names)), None)
+    def _look_step(self, purpose: Purpose, *, disables: bool = False) -> Planned | None:
+        """The look that shows what is wanted; whether it works at all is asked where nothing shows "disabled"."""
+        looks = [step for step in self.plan.steps if step.purpose is purpose and step.runs(self.names)]
+        fitting = [step for step in looks if step.disables] if disables else []
+        return next(iter([*fitting, *(step for step in looks if not step.disables)]), None)
+
+    def _disabling(self) -> set[str]:
+        return {step.name for step in self.plan.steps if step.purpose is Purpose.ACT and step.disables}
+
+    def _is_disabled(self) -> bool:
+        """Whether a step of ours disabled it, so that it does not work and yet is not gone."""
+        return any(record.name in self._disabling() and record.outcome is Outcome.OK for record in self._acts())
+
+    def _ends_disabled(self) -> bool:
+        """Whether the last thing that was done to it can be undone."""
+        acts = self._acts()
+        return bool(acts) and acts[-1].name in self._disabling()
 
     def _refused(self, last: Record) -> Decision:
         return Park(Reason.DENIED if last.outcome is Outcome.DENIED else Reason.PROVIDER_BROKEN, last.says)

@@ -231,6 +231,8 @@ class _Planner:
             if not self._may_run(step):
                 continue
             self._demand(step.action, f"the step {name!r}")
+            if step.mutates and not any(planned.purpose is Purpose.ACT for planned in steps):
+                steps += self._before_disabling()
             steps.append(self._planned(step, name))
             self._learn(step)
             before = before or self._before(steps)
@@ -250,6 +252,13 @@ class _Planner:
         if recognition is not None and self._can_ask(recognition.action):
             steps.append(self._look("recognise", Purpose.RECOGNISE, recognition.action))
         return True
+
+    def _before_disabling(self) -> list[Planned]:
+        """Look whether it is disabled already, where that can be seen."""
+        look = self.rule.disabling_look
+        if look is None or not self._can_ask(look.action):
+            return []
+        return [self._look("disabled", Purpose.BEFORE, look.action, disables=True)]
 
     def _after(self) -> list[Planned]:
         """Prove by the rule's own verification, or, where that cannot be asked, by the probe.
