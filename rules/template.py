@@ -239,8 +239,14 @@ def _check_segments(url: str, spans: Iterable[tuple[int, int]]) -> None:
             continue
         left = url.rfind("/", 0, start) + 1
         right = url.find("/", end, path_end) if "/" in url[end:path_end] else path_end
-        if any(unquote(segment).strip() in {"", ".", ".."} for segment in url[left : max(right, end)].split("/")):
+        if any(_climbs(segment) for segment in url[left : max(right, end)].split("/")):
             raise TemplateError("a value would make an empty, `.` or `..` segment of the path; it was refused")
+
+
+def _climbs(segment: str) -> bool:
+    """Whether a segment is none, or would climb at a server that decodes `%2F` before it looks at the path."""
+    text = unquote(segment)
+    return not text.strip() or any(part.strip() in {".", ".."} for part in re.split(r"[/\\]", text))
 
 
 def _check_url(url: str) -> None:
