@@ -159,7 +159,7 @@ def _handed_in(loaded: LoadedRule, way: Way) -> str:
 
 def _tell_way(loaded: LoadedRule, way: Way) -> Iterator[str]:
     rule = loaded.rule
-    proof = [step for step in way.plan.steps if step.purpose is Purpose.AFTER]
+    proof = _proof(way.plan)
     number = 0
     for planned in way.plan.steps:
         if planned.purpose in {Purpose.ASK, Purpose.AFTER}:
@@ -185,6 +185,8 @@ def _tell_step(rule: Rule, planned: Planned, made: Plan) -> str:
     part = part_of(planned, rule)
     call = _call(part.action)
     match planned.purpose:
+        case Purpose.BEFORE if planned.disables:
+            says = f"where it does not work, it asks whether it is disabled already: {call}"
         case Purpose.BEFORE:
             says = f"it asks whether the credential works: {call}; a dead one is not acted on"
         case Purpose.RECOGNISE:
@@ -313,6 +315,13 @@ def _proves(rule: Rule, made: Plan, proof: Sequence[Planned]) -> Iterator[str]:
     yield "Where an answer is lost, it asks in the same way what happened before anything is sent again."
     if rule.probe is not None and not rule.probe.can_say_dead and rule.verification.content is None:
         yield "The rule has no word for dead: only a refusal after an answer that said alive counts."
+
+
+def _proof(made: Plan) -> list[Planned]:
+    """The look that proves the end; what ends as disabled is proved by the look that shows that, where there is one."""
+    looks = [step for step in made.steps if step.purpose is Purpose.AFTER]
+    ends_disabled = [step for step in made.steps if step.purpose is Purpose.ACT][-1].disables
+    return [step for step in looks if step.disables is ends_disabled] or looks
 
 
 def _why_unprovable(rule: Rule) -> str:

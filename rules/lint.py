@@ -130,8 +130,7 @@ def _uses(step: Step, name: str) -> bool:
 
 def _lint_urls(loaded: LoadedRule) -> Iterator[str]:
     rule = loaded.rule
-    secrets = {"TOKEN"} | {name for name, variable in rule.variables.items() if variable.secret}
-    secrets |= {name for step in rule.steps for name, taken in step.extract.items() if taken.secret}
+    secrets = _secret_names(rule)
     for where, request in _requests(rule):
         inside = sorted(compile_template(request.url).names & secrets)
         if inside:
@@ -139,6 +138,15 @@ def _lint_urls(loaded: LoadedRule) -> Iterator[str]:
         literal = split_origin(request.url, hosts_of(loaded)).literal or ""
         if literal.startswith("http://") and not is_loopback(literal):
             yield f"{where} goes over http, where everybody on the way can read it"
+
+
+def _secret_names(rule: Rule) -> set[str]:
+    """The credential and its parts, unless the rule says that a part is an id; what other rules find; secret values."""
+    public = {rule.credential.id, rule.credential.subject, rule.credential.tenant}
+    secrets = {"TOKEN", *(name.upper() for name in compile_pattern(rule.pattern).groupindex)} - public
+    secrets |= {name for name, variable in rule.variables.items() if variable.secret}
+    secrets |= {depends.variable for depends in rule.depends_on_rule}
+    return secrets | {name for step in rule.steps for name, taken in step.extract.items() if taken.secret}
 
 
 def _requests(rule: Rule) -> Iterator[tuple[str, Request]]:

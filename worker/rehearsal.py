@@ -29,7 +29,7 @@ from worker.step import Result
 
 PATIENCE = 20.0
 """Seconds that a dry run waits in all, where a job would wait and look again."""
-CARRIES_OUT = frozenset({Purpose.READ, Purpose.ACT})
+CARRIES_OUT = frozenset({Purpose.READ, Purpose.PAUSE, Purpose.ACT})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +142,9 @@ def _take(dossier: Dossier, planned: Planned, taken: list[Taken]) -> Decision | 
         result = Result(Outcome.DENIED, str(error))
     except RevoqError as error:
         result, parked = unformed(planned, str(error))
-    dossier.learn(planned, result, dossier.runtime.database.now())
+    # A pause of the rule is over at once: nothing has been changed that would have to settle.
+    over = int((planned.pause or 0.0) * SECOND)
+    dossier.learn(planned, result, dossier.runtime.database.now() - over)
     taken.append(Taken(planned, label, result))
     return parked
 
@@ -159,12 +161,13 @@ def _look_ahead(dossier: Dossier, first: Planned) -> Iterator[Coming]:
     facts = dossier.facts(0.0)
     known = set(facts.given).union(*(record.taken for record in dossier.records))
     steps = dossier.plan.steps
-    for planned in steps[steps.index(first) :]:
-        if planned.purpose in CARRIES_OUT and planned.runs(known):
-            yield _coming(dossier, planned)
-    proof = next((step for step in steps if step.purpose is Purpose.AFTER and step.runs(known)), None)
-    if proof is not None and facts.probe:
-        yield _coming(dossier, proof)
+    ahead = [step for step in steps[steps.index(first) :] if step.purpose in CARRIES_OUT and step.runs(known)]
+    yield from (_coming(dossier, planned) for planned in ahead)
+    ends_disabled = [step for step in ahead if step.purpose is Purpose.ACT][-1].disables
+    looks = [step for step in steps if step.purpose is Purpose.AFTER and step.runs(known)]
+    proofs = sorted(looks, key=lambda step: step.disables is not ends_disabled)
+    if proofs and facts.probe:
+        yield _coming(dossier, proofs[0])
 
 
 def _coming(dossier: Dossier, planned: Planned) -> Coming:

@@ -110,3 +110,13 @@ def test_no_probe() -> None:
 def test_ours() -> None:
     """The rules that come with revoq show how they read their provider."""
     assert any("no recorded answers" in warning for warning in warnings(FILE, str(builtin() / "x.yaml")))
+
+
+def test_parts_of_a_secret_in_a_url() -> None:
+    """A part of the credential is secret unless the rule says that it is an id; what another rule finds is secret."""
+    split = FILE.replace("(ex_[a-z]{3})", "(?P<HEAD>ex_)[a-z]{3}").replace("/me", "/me/{{ HEAD }}")
+    paired = FILE.replace("  validation:", "  depends_on_rule: [{rule_id: a.b, variable: OTHER}]\n  validation:")
+
+    assert any("the probe puts HEAD into the URL" in warning for warning in warnings(split))
+    assert warnings(split.replace("  validation:", "  credential: {id: HEAD}\n  validation:")) == []
+    assert any("puts OTHER into the URL" in w for w in warnings(paired.replace("/me", "/me/{{ OTHER }}")))
