@@ -20,6 +20,7 @@ from rules.lifecycle import Outcome
 from rules.loader import LoadedRule
 from rules.plan import Plan, Planned, Purpose, part_of
 from rules.request import Shown, show
+from rules.schema import Step
 from rules.secret import Secret
 from worker.dossier import Dossier, NotReady, Terms, unformed
 from worker.errors import ConnectionUnusable, ExchangeError
@@ -161,13 +162,24 @@ def _look_ahead(dossier: Dossier, first: Planned) -> Iterator[Coming]:
     facts = dossier.facts(0.0)
     known = set(facts.given).union(*(record.taken for record in dossier.records))
     steps = dossier.plan.steps
-    ahead = [step for step in steps[steps.index(first) :] if step.purpose in CARRIES_OUT and step.runs(known)]
+    ahead = list(_ahead(dossier, steps[steps.index(first) :], known))
     yield from (_coming(dossier, planned) for planned in ahead)
     ends_disabled = [step for step in ahead if step.purpose is Purpose.ACT][-1].disables
     looks = [step for step in steps if step.purpose is Purpose.AFTER and step.runs(known)]
     proofs = sorted(looks, key=lambda step: step.disables is not ends_disabled)
     if proofs and facts.probe:
         yield _coming(dossier, proofs[0])
+
+
+def _ahead(dossier: Dossier, steps: Sequence[Planned], known: set[str]) -> Iterator[Planned]:
+    """The steps that may still run: what the one before them takes out of its answer may be what they wait for."""
+    possible = set(known)
+    for planned in steps:
+        may_run = set(planned.given) <= possible and not set(planned.unless) & known
+        if planned.purpose in CARRIES_OUT and may_run:
+            yield planned
+            part = part_of(planned, dossier.rule)
+            possible |= set(part.extract) if isinstance(part, Step) else set()
 
 
 def _coming(dossier: Dossier, planned: Planned) -> Coming:

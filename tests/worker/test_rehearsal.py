@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from rules.secret import Secret
 from scheduler.submit import Order, check, rehearse
 from tests.sandbox import Sandbox
 from tests.sandbox.cast import Cast, Member
-from tests.worker.bench import Bench
+from tests.worker.bench import SANDBOX_RULES, Bench, open_bench
 from worker import rehearsal
 from worker.ledger import moves, reads
 from worker.rehearsal import Rehearsal
@@ -192,3 +194,71 @@ def test_a_provider_that_does_not_answer_is_waited_for_a_little(
 
     assert isinstance(found.decision, Wait)
     assert "503" in found.decision.why
+
+
+PAUSING = """
+rules:
+  - id: keyring.pausing
+    name: Keyring key, slowly
+    pattern: '\\b(?P<TOKEN>kr_[A-Za-z0-9]{32})\\b'
+    validation:
+      type: Http
+      content:
+        request:
+          url: "{{ BASE_URL }}/v1/whoami"
+          headers: {Authorization: "Bearer {{ TOKEN }}"}
+          response_matcher: [{type: StatusMatch, status: [200]}]
+        dead: [{type: StatusMatch, status: [401]}]
+    revocation:
+      type: HttpMultiStep
+      content:
+        steps:
+          - {name: settle, pause: 1h}
+          - name: note
+            request:
+              method: POST
+              url: "{{ BASE_URL }}/v1/notes"
+              form: {key: "{{ TOKEN }}", why: a leaver}
+              response_matcher: [{type: StatusMatch, status: [201]}]
+            extract: {NOTE: {type: JsonPath, path: $.id}}
+          - {name: wait, pause: 90s}
+          - name: close
+            given: [NOTE]
+            request:
+              method: PUT
+              url: "{{ BASE_URL }}/v1/notes/{{ NOTE }}"
+              headers: {Content-Type: application/json, X-Key: "{{ TOKEN }}"}
+              body: '{"key": "{{ TOKEN }}", "closed": true}'
+              response_matcher: [{type: StatusMatch, status: [200]}]
+"""
+
+
+@pytest.fixture
+def pausing_bench(tmp_path: Path, sqlite_url: str, sandbox: Sandbox) -> Iterator[Bench]:
+    """One with a rule that waits, and whose second change needs what the first one answers."""
+    rules = tmp_path / "rules"
+    rules.mkdir()
+    head = (SANDBOX_RULES / "keyring.yaml").read_text().partition("rules:\n")[0]
+    (rules / "pausing.yaml").write_text(head + PAUSING.lstrip())
+    connection = {"provider": "keyring", "base_url": sandbox.url("keyring")}
+    settings = {"rules_path": [str(rules)]}
+    with open_bench(tmp_path, sqlite_url, sandbox, connections={"ring": connection}, settings=settings) as opened:
+        yield opened
+
+
+def test_pauses_are_passed_and_what_is_not_known_yet_is_said(pausing_bench: Bench, sandbox: Sandbox) -> None:
+    """An hour of waiting is no hour for the person who tries it out, and secrets are masked in bodies and forms too."""
+    key = sandbox.keyring.add_key()
+
+    found = try_out(pausing_bench, "keyring.pausing", key.secret, "ring")
+
+    assert outline(found) == [("before", "probe", "alive"), ("pause", "settle", "ok")]
+    note, wait, close, proof = found.coming
+    assert note.shown is not None
+    assert note.shown.body == "key=••••&why=a leaver"
+    assert wait.shown is not None
+    assert wait.shown.method == "WAIT"
+    assert (close.planned.name, close.shown) == ("close", None)
+    assert "NOTE" in close.lacking
+    assert proof.planned.purpose.value == "after"
+    assert key.secret not in repr(found)
