@@ -10,6 +10,7 @@ from tests.servers.broker import Broker, start_broker
 from tests.servers.database import Postgres, running_postgres
 from tests.servers.hub import Hub, running_hub
 from tests.servers.missing import IN_CI
+from tests.servers.moto import Moto, running_moto
 
 # A slow machine is no bug. In CI, Hypothesis's own profile also tries the same examples in every run.
 hypothesis.settings.register_profile("laptop", deadline=None)
@@ -80,3 +81,17 @@ def jupyterhub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     """One JupyterHub for all tests of a run. Give users names of the test's own."""
     with running_hub(tmp_path_factory.mktemp("jupyterhub")) as hub:
         yield hub
+
+
+@pytest.fixture(scope="session")
+def moto_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moto]:
+    """One moto for all tests of a worker. Ask for `moto` instead, which is empty."""
+    with running_moto(tmp_path_factory.mktemp("moto")) as server:
+        yield server
+
+
+@pytest.fixture
+def moto(moto_server: Moto) -> Moto:
+    """AWS, as moto pretends to be it: without users, and with no demand for signatures yet."""
+    moto_server.reset()
+    return moto_server

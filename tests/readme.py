@@ -19,6 +19,7 @@ ABOUT = {
     "seal_keys": "the key ring; the file `keys` in `data_dir` where it is not given",
     "rules_path": "more folders of rules",
     "trust_single_row": "rules that may act on a single row that nothing ties to the credential",
+    "commands_allowed": "programs, by their absolute paths, that `command` steps may run; none unless it is said",
     "claim": "how long a worker holds a job without a sign of life",
     "request_timeout": "for one step, signing in included",
     "retry_for": "how long something is tried before a person is asked",
@@ -78,6 +79,7 @@ def providers() -> list[str]:
 
 
 IDENTIFIED = {
+    "aws.access_key": "the key's id, and whose it is",
     "jupyterhub.token": "what the hub says that the token is",
     "pangolin.token": "itself, or the row of its id in its user's list",
     "pangolin.listed_token": "its id",

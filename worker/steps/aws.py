@@ -1,0 +1,133 @@
+"""A step that is one call to AWS about one access key; how AWS is spoken to is `worker.amazon`'s."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+from rules.errors import BadInput, TemplateError
+from rules.message import Answer, Prepared
+from rules.schema import Action, Aws
+from rules.secret import Secret
+from rules.template import Place, compile_template
+from worker.amazon import MISSING, Amazon, Keys
+from worker.connections import Account
+from worker.errors import ConnectionUnusable, ExchangeError, Trouble
+from worker.reading import conclude, unanswered, unreadable
+from worker.settings import Settings
+from worker.step import Filling, Result, Tools
+
+ACTION = Aws
+
+STATUSES = {"deactivate": "Inactive", "activate": "Active"}
+PAGES = 20
+"""Pages after which the list of one user's keys counts as endless; AWS allows two keys."""
+
+
+def refuse(action: Action, settings: Settings) -> str | None:  # noqa: ARG001 - every kind is asked the same
+    """Without the optional extra, nothing can speak to AWS."""
+    return MISSING
+
+
+def ready(filling: Filling) -> AwsStep:
+    """Fill in whose key it is, and what signs."""
+    call = filling.part.action
+    assert isinstance(call, Aws)  # noqa: S101 - this kind is chosen by it
+    if MISSING is not None:
+        raise BadInput(MISSING)
+    own = None
+    if not call.actor:
+        session = _fill(call.session, filling)
+        own = Keys(_fill(call.key, filling), Secret(_fill(call.secret, filling)), Secret(session) if session else None)
+    shown = compile_template(call.key).fill(filling.values, Place.PLAIN, masked=True)
+    return AwsStep(
+        filling,
+        call,
+        key=_fill(call.key, filling),
+        user=_fill(call.user, filling),
+        region=_fill(call.region, filling),
+        shown=f"{call.action} {shown}",
+        own=own,
+    )
+
+
+def _fill(source: str | None, filling: Filling) -> str:
+    return compile_template(source or "").fill(filling.values, Place.PLAIN)
+
+
+@dataclass(frozen=True, slots=True)
+class AwsStep:
+    """One call that is ready to be signed and sent."""
+
+    filling: Filling
+    call: Aws
+    key: str = field(repr=False)
+    user: str
+    region: str
+    shown: str
+    own: Keys | None = field(default=None, repr=False)
+
+    @property
+    def label(self) -> dict[str, str]:
+        """The action and the key's id."""
+        return {"method": "AWS", "url": self.shown}
+
+    def perform(self, tools: Tools) -> Result:
+        """Make the call, and read what AWS says."""
+        shown = f"AWS {self.shown}"
+        try:
+            return conclude(self.filling, self._ask(self._amazon(tools.account), tools), tools.safe, shown)
+        except ExchangeError as error:
+            return unanswered(self.filling, error, shown)
+        except TemplateError as error:
+            return unreadable(self.filling, error, shown)
+
+    def _amazon(self, account: Account) -> Amazon:
+        def send(prepared: Prepared) -> Answer:
+            return account.send(prepared, actor=False, mutates=self.filling.acts)
+
+        return Amazon(self.own or _keys_of(account), self.region, account.base_url, send)
+
+    def _ask(self, amazon: Amazon, tools: Tools) -> Answer:
+        user = {"UserName": self.user} if self.user else {}
+        match self.call.action:
+            case "identity":
+                return amazon.call("sts", "get_caller_identity")
+            case "owner":
+                return amazon.call("iam", "get_access_key_last_used", AccessKeyId=self.key)
+            case "status":
+                return self._status(amazon, user, tools)
+            case "delete":
+                return amazon.call("iam", "delete_access_key", AccessKeyId=self.key, **user)
+            case action:
+                status = STATUSES[action]
+                return amazon.call("iam", "update_access_key", AccessKeyId=self.key, Status=status, **user)
+
+    def _status(self, amazon: Amazon, user: dict[str, str], tools: Tools) -> Answer:
+        """Read the list to its end, and answer with the one row that is the key's; no such row is an answer too."""
+        marker: dict[str, str] = {}
+        for _ in range(PAGES):
+            answer = amazon.call("iam", "list_access_keys", **user, **marker)
+            said = answer.json
+            if not isinstance(said, dict) or "AccessKeyMetadata" not in said:
+                return answer
+            rows = [row for row in said["AccessKeyMetadata"] if row.get("AccessKeyId") == self.key]
+            if len(rows) == 1:
+                return Answer(answer.status, answer.headers, json.dumps(rows[0]).encode())
+            if not said.get("IsTruncated"):
+                error = {"Error": {"Code": "NoSuchEntity", "Message": "the user's keys are listed, and it is none"}}
+                return Answer(404, answer.headers, json.dumps(error).encode())
+            marker = {"Marker": said.get("Marker", "")}
+            tools.keep()
+        raise ExchangeError(Trouble.TOO_LARGE, sent=True, says=f"the list of keys has more than {PAGES} pages")
+
+
+def _keys_of(account: Account) -> Keys:
+    """What the connection's identity signs with."""
+    fields = account.identity()
+    key, secret, session = (fields.get(name) for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN"))
+    if not isinstance(key, str) or not isinstance(secret, Secret):
+        raise ConnectionUnusable(
+            f"connection {account.name}: identity needs access_key_id and secret_access_key to sign calls to AWS"
+        )
+    return Keys(key, secret, session if isinstance(session, Secret) else None)
