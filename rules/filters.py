@@ -109,7 +109,7 @@ def json_escape(value: object) -> Encoded:
 
 
 def jwt_header(value: object) -> str:
-    return b64url_enc(json.dumps({"alg": to_text(value), "typ": "JWT"}, separators=(",", ":")))
+    return b64url_enc(json.dumps({"typ": "JWT", "alg": to_text(value)}, separators=(",", ":")))
 
 
 # ── digests ───────────────────────────────────────────────────────────────────────────────────────────────────────

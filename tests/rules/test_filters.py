@@ -40,7 +40,7 @@ def fill(source: str) -> str:
         ("'hello world' | replace: 'world', 'mars'", "hello mars"),
         ("'hello-world!' | url_encode", "hello%2Dworld%21"),
         ("'\"hi\"' | json_escape", '"\\"hi\\""'),
-        ("'HS256' | jwt_header", "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9"),
+        ("'HS256' | jwt_header", "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9"),
         ("'a,b' | split: ',' | last", "b"),
         ("'' | newline", "\n"),
         ("'' | unix_timestamp", "1773145801"),
