@@ -302,3 +302,95 @@ def test_no_history_makes_a_false_verdict(
 def test_backoff_is_bounded(tries: int, chance: float) -> None:
     """Never faster than half a second, never slower than an hour."""
     assert 0.5 <= backoff(tries, chance) <= 3600
+
+
+# ── pauses, and what can be undone ────────────────────────────────────────────────────────────────────────────────
+
+PAUSE = Planned("settle", Purpose.PAUSE, pause=900.0)
+DISABLE = Planned("disable", Purpose.ACT, disables=True)
+LISTED_FIRST = Planned("disabled", Purpose.BEFORE, disables=True)
+ASK_LIST = Planned("disabled", Purpose.ASK, disables=True)
+LISTED = Planned("disabled", Purpose.AFTER, disables=True)
+DISABLING = replace(PLAN, steps=(BEFORE, RECOGNISE, LISTED_FIRST, DISABLE, ASK_LIST, LISTED, ASK, AFTER))
+BOTH = replace(PLAN, steps=(BEFORE, DISABLE, DELETE, ASK_LIST, LISTED, ASK, AFTER))
+ENABLED = (LISTED_FIRST, Outcome.ALIVE)
+DISABLED = (DISABLE, Outcome.OK)
+
+
+def test_a_pause_counts_from_when_it_was_first_reached() -> None:
+    """Reaching it is a step like any other; the wait is over when its time has passed since, whoever looks."""
+    plan = replace(PLAN, steps=(BEFORE, PAUSE, DELETE, ASK, AFTER))
+    reached = (PAUSE, Outcome.OK)
+
+    assert after(ALIVE, plan=plan) == Do(PAUSE)
+    assert isinstance(waits := after(ALIVE, reached, plan=plan, later=300), Wait)
+    assert waits.until == NOW + 900 * SECOND
+    assert after(ALIVE, reached, plan=plan, later=899) == waits
+    assert after(ALIVE, reached, plan=plan, later=901) == Do(DELETE)
+
+
+def test_disabled_is_the_end_only_on_proof() -> None:
+    """Listed as disabled, or dead by a probe: `disabled`. Still enabled after a yes: never."""
+    acted = (ALIVE, ENABLED, DISABLED)
+
+    assert after(*acted, plan=DISABLING) == Do(LISTED)
+    assert after(*acted, (LISTED, Outcome.DISABLED), plan=DISABLING) == Finish(Verdict.DISABLED, "disabled.")
+    assert after(*acted, (LISTED, Outcome.DEAD), plan=DISABLING) == Finish(Verdict.DISABLED, "dead.")
+    assert isinstance(after(*acted, (LISTED, Outcome.ALIVE), plan=DISABLING), Wait)
+    assert isinstance(parked := after(*acted, (LISTED, Outcome.ALIVE), plan=DISABLING, later=31), Park)
+    assert parked.reason is Reason.STILL_ALIVE
+
+
+def test_where_nothing_shows_disabled_the_probe_does() -> None:
+    """A dead probe after a step that only disables ends as disabled too: more is not known."""
+    plan = replace(PLAN, steps=(BEFORE, DISABLE, ASK, AFTER))
+
+    assert after(ALIVE, DISABLED, plan=plan) == Do(AFTER)
+    assert after(ALIVE, DISABLED, (AFTER, Outcome.DEAD), plan=plan) == Finish(Verdict.DISABLED, "dead.")
+
+
+def test_what_is_disabled_already_is_told_and_left() -> None:
+    """Found by the probe or by the list, before anything was done: nothing is sent. A delete goes on from there."""
+    listed = (LISTED_FIRST, Outcome.DISABLED)
+
+    assert isinstance(told := after(ALIVE, listed, plan=DISABLING), Finish)
+    assert told.verdict is Verdict.DISABLED
+    assert after((BEFORE, Outcome.DEAD), plan=DISABLING) == Do(LISTED_FIRST)
+    assert isinstance(dead := after((BEFORE, Outcome.DEAD), listed, plan=DISABLING), Finish)
+    assert dead.verdict is Verdict.DISABLED
+    assert after((BEFORE, Outcome.DEAD), ENABLED, plan=DISABLING) == Do(RECOGNISE)
+    deleting = replace(DISABLING, steps=(BEFORE, LISTED_FIRST, DELETE, ASK, AFTER))
+    assert after((BEFORE, Outcome.DEAD), listed, plan=deleting) == Do(DELETE)
+
+
+def test_a_list_that_cannot_be_read_first_holds_nothing_up() -> None:
+    """Whether it is disabled already is good to know; the step goes on without."""
+    assert after(ALIVE, (LISTED_FIRST, Outcome.INCONCLUSIVE), plan=DISABLING) == Do(DISABLE)
+
+
+def test_deleted_is_not_proved_by_being_listed_as_disabled() -> None:
+    """After a delete only a dead probe is proof; that a list still shows it as disabled is none."""
+    acted = (ALIVE, DISABLED, DELETED)
+
+    assert after(*acted, plan=BOTH) == Do(AFTER)
+    assert after(*acted, (AFTER, Outcome.DEAD), plan=BOTH) == Finish(Verdict.REVOKED, "dead.")
+    assert isinstance(after(*acted, (AFTER, Outcome.DISABLED), plan=BOTH, later=31), Park)
+
+
+def test_a_lost_delete_of_what_was_disabled_is_not_answered_by_death() -> None:
+    """It is dead because it was disabled: the delete is sent again where that is sound, else a person is asked."""
+    lost = (ALIVE, DISABLED, (DELETE, Outcome.LOST), (ASK, Outcome.DEAD))
+    careful = replace(BOTH, steps=(BEFORE, DISABLE, replace(DELETE, repeatable=False), ASK, AFTER))
+
+    assert after(*lost, plan=BOTH, later=5) == Do(DELETE)
+    assert isinstance(parked := after(*lost, plan=careful, later=5), Park)
+    assert parked.reason is Reason.OUTCOME_UNKNOWN
+
+
+def test_a_lost_disabling_is_answered_by_the_list() -> None:
+    """Listed as disabled: it was done. Still listed as enabled: it is sent again."""
+    lost = (ALIVE, ENABLED, (DISABLE, Outcome.LOST))
+
+    assert after(*lost, plan=DISABLING) == Do(ASK_LIST)
+    assert after(*lost, (ASK_LIST, Outcome.DISABLED), plan=DISABLING) == Do(LISTED)
+    assert after(*lost, (ASK_LIST, Outcome.ALIVE), plan=DISABLING, later=5) == Do(DISABLE)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rules.errors import BadInput
+from rules.errors import BadInput, RuleErrors
 from rules.lifecycle import Intent
 from rules.loader import LoadedRule, builtin, load
 from rules.plan import Plan, Purpose, plan
@@ -161,3 +161,41 @@ def test_an_intent_without_a_plan_is_refused() -> None:
     """What this version cannot do is said, not half done."""
     with pytest.raises(BadInput, match="rotate"):
         plan(CATALOGUE.get("sendgrid.api_key"), Intent.ROTATE, {"TOKEN"})
+
+
+def test_an_aws_key_is_looked_up_looked_at_and_only_then_disabled() -> None:
+    """By a connection: whose it is, whether it is disabled already, and both kinds of proof afterwards."""
+    assert steps_of("aws.access_key", "TOKEN", "AKID", "ACTOR") == [
+        ("before", "probe"),
+        ("recognise", "recognise"),
+        ("read", "owner"),
+        ("before", "disabled"),
+        ("act", "deactivate"),
+        ("ask", "disabled"),
+        ("after", "disabled"),
+        ("ask", "probe"),
+        ("after", "probe"),
+    ]
+    assert ("act", "delete") in steps_of("aws.access_key", "TOKEN", "AKID", "ACTOR", "DELETE")
+    assert ("act", "deactivate_itself") in steps_of("aws.access_key", "TOKEN", "AKID")
+
+
+def test_a_program_is_a_step_and_its_arguments_hold_no_secret(tmp_path: Path) -> None:
+    """What it is given ties it as a request's values do; a secret among the arguments is refused when it is loaded."""
+    program = """
+          - name: end
+            command: {run: [/usr/bin/end, "{{ KEY_ID }}"], stdin: "{{ TOKEN }}"}
+"""
+    text = FIRST_OF_A_LIST.partition("          - name: delete")[0].replace("keys[0]", "current") + program
+
+    made = plan(load_text(tmp_path, text), Intent.REVOKE, {"TOKEN"})
+
+    assert [(step.purpose, step.repeatable, step.tied) for step in made.steps][-1] == (Purpose.ACT, False, True)
+    with pytest.raises(RuleErrors, match="TOKEN is secret, and everybody on a machine can read arguments"):
+        load_text(tmp_path, text.replace('"{{ KEY_ID }}"', '"{{ TOKEN | b64enc }}"'))
+    with pytest.raises(RuleErrors, match="exactly one of request, command, aws, pause"):
+        load_text(tmp_path, text.replace("            command:", "            pause: 5s\n            command:"))
+    with pytest.raises(RuleErrors, match="absolute path"):
+        load_text(tmp_path, text.replace("/usr/bin/end", "end"))
+    with pytest.raises(RuleErrors, match="LD_PRELOAD would change which code runs"):
+        load_text(tmp_path, text.replace('stdin: "{{ TOKEN }}"', 'env: {LD_PRELOAD: "{{ TOKEN }}"}'))

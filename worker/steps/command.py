@@ -90,7 +90,7 @@ def _argument(source: str, values: Values) -> str:
         raise TemplateError(f"{' and '.join(secret)} is secret, and everybody on a machine can read arguments")
     text = template.fill(values, Place.PLAIN)
     if any(_holds(text, value) for value in values.values() if isinstance(value, Secret)):
-        raise TemplateError(f"a secret got into the argument {source!r}, and everybody on a machine can read arguments")
+        raise TemplateError("a secret got into an argument, and everybody on a machine can read arguments")
     if "\0" in text:
         raise TemplateError(f"the argument {source!r} holds a NUL byte; no program can be given that")
     if text.startswith("-") and not source.startswith("-"):

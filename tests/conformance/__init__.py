@@ -1,0 +1,1 @@
+"""One suite for every kind of a thing: whatever is added has to pass it."""
