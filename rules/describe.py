@@ -121,10 +121,10 @@ def _needs(loaded: LoadedRule) -> Iterator[str]:
     for name, variable in rule.variables.items():
         words = [word for word, on in (("needed", variable.required), ("secret", variable.secret)) if on]
         said = f" ({_all_of(words)})" if words else " (may be left out)"
-        yield _sentence(f"--var {name}=… is {variable.about}{said}")
+        yield _sentence(f"--var {name}=…: {variable.about}{said}")
     for depends in rule.depends_on_rule:
         word = "may be left out" if depends.optional else "needed"
-        yield f"--var {depends.variable}=… is what the rule {depends.rule_id} finds ({word}, secret)."
+        yield f"--var {depends.variable}=…: what the rule {depends.rule_id} finds ({word} and secret)."
     yield from _needs_connection(loaded)
 
 
@@ -166,7 +166,7 @@ def _tell_way(loaded: LoadedRule, way: Way) -> Iterator[str]:
             continue
         number += 1
         yield f"{number}. {_tell_step(rule, planned, way.plan)}"
-    if not any(planned.purpose is Purpose.BEFORE for planned in way.plan.steps):
+    if not any(planned.purpose is Purpose.BEFORE and not planned.disables for planned in way.plan.steps):
         yield "Nobody asks first whether it works."
     yield from _identifies(rule, way)
     yield from _proves(rule, way.plan, proof)
@@ -186,7 +186,7 @@ def _tell_step(rule: Rule, planned: Planned, made: Plan) -> str:
     call = _call(part.action)
     match planned.purpose:
         case Purpose.BEFORE if planned.disables:
-            says = f"where it does not work, it asks whether it is disabled already: {call}"
+            says = f"it asks whether it is disabled already: {call}"
         case Purpose.BEFORE:
             says = f"it asks whether the credential works: {call}; a dead one is not acted on"
         case Purpose.RECOGNISE:
@@ -259,24 +259,33 @@ def _identifies(rule: Rule, way: Way) -> Iterator[str]:
 def _identify(rule: Rule, way: Way, act: Planned) -> str:
     if not act.tied:
         return "by nothing: the job is parked before it acts, and a person picks the right one"
-    uses = names_of_action(part_of(act, rule).action)
+    return (
+        ", and ".join(_ties(rule, way, names_of_action(part_of(act, rule).action))) or "by itself: it is what is sent"
+    )
+
+
+def _ties(rule: Rule, way: Way, uses: frozenset[str]) -> Iterator[str]:
+    """Everything that ties what a request uses to the credential, each with where it comes from."""
+    named_by = {name for name in uses & way.given if name in rule.variables and rule.variables[name].identifies}
+    if named_by:
+        yield f"by {_all_of(sorted(named_by))}, as the requester names it"
     for planned in way.plan.steps:
         part = part_of(planned, rule)
-        if planned.purpose is Purpose.READ and isinstance(part, Step) and uses & set(part.extract):
-            if part.select is not None:
-                return f"by exactly one row of the list in the step {planned.name}: {_conditions(part.select)}"
-            names = _all_of(sorted(uses & set(part.extract)))
-            return f"by {names}, which the provider itself tells in the step {planned.name}"
+        taken = sorted(uses & set(part.extract)) if isinstance(part, Step) else []
+        if planned.purpose is Purpose.READ and isinstance(part, Step) and taken:
+            yield _found(planned.name, part, taken)
     inside = sorted(uses & groups_of(rule.pattern) - {TOKEN}) if TOKEN in way.given else []
     if inside:
-        return f"by {_all_of(inside)}, which is written inside the credential"
-    named = sorted(name for name in uses & way.given if name in rule.variables and rule.variables[name].identifies)
-    if named:
-        return f"by {_all_of(named)}, as the requester names it"
-    others = sorted(uses & {depends.variable for depends in rule.depends_on_rule})
-    if others and TOKEN not in uses:
-        return f"by {_all_of(others)}, which is handed in beside it"
-    return "by itself: it is what is sent"
+        yield f"by {_all_of(inside)}, which is written inside the credential"
+    beside = sorted(uses & {depends.variable for depends in rule.depends_on_rule})
+    if beside and TOKEN not in uses:
+        yield f"by {_all_of(beside)}, which is handed in beside it"
+
+
+def _found(name: str, step: Step, taken: Sequence[str]) -> str:
+    if step.select is not None:
+        return f"by exactly one row of the list in the step {name}: {_conditions(step.select)}"
+    return f"by {_all_of(taken)}, which the provider itself tells in the step {name}"
 
 
 def _conditions(select: Select) -> str:
@@ -320,8 +329,9 @@ def _proves(rule: Rule, made: Plan, proof: Sequence[Planned]) -> Iterator[str]:
 def _proof(made: Plan) -> list[Planned]:
     """The look that proves the end; what ends as disabled is proved by the look that shows that, where there is one."""
     looks = [step for step in made.steps if step.purpose is Purpose.AFTER]
+    working = [step for step in looks if not step.disables]
     ends_disabled = [step for step in made.steps if step.purpose is Purpose.ACT][-1].disables
-    return [step for step in looks if step.disables is ends_disabled] or looks
+    return ([step for step in looks if step.disables] or working) if ends_disabled else working
 
 
 def _why_unprovable(rule: Rule) -> str:
@@ -335,7 +345,8 @@ def _why_unprovable(rule: Rule) -> str:
 
 def _restores(rule: Rule) -> Iterator[str]:
     for number, step in enumerate(rule.restoring, start=1):
-        yield f"In the step {step.name or number}, it is enabled again: {_call(step.action)}."
+        verb = "it is enabled again" if step.mutates else "it is looked up"
+        yield f"In the step {step.name or number}, {verb}: {_call(step.action)}."
 
 
 def _lapses(rule: Rule) -> Iterator[str]:

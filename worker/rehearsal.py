@@ -164,11 +164,16 @@ def _look_ahead(dossier: Dossier, first: Planned) -> Iterator[Coming]:
     steps = dossier.plan.steps
     ahead = list(_ahead(dossier, steps[steps.index(first) :], known))
     yield from (_coming(dossier, planned) for planned in ahead)
+    proof = _proof([step for step in steps if step.purpose is Purpose.AFTER and step.runs(known)], ahead)
+    if proof is not None and facts.probe:
+        yield _coming(dossier, proof)
+
+
+def _proof(looks: Sequence[Planned], ahead: Sequence[Planned]) -> Planned | None:
+    """The look that `decide` would choose: for "disabled" the one that shows it, else whether it works at all."""
     ends_disabled = [step for step in ahead if step.purpose is Purpose.ACT][-1].disables
-    looks = [step for step in steps if step.purpose is Purpose.AFTER and step.runs(known)]
-    proofs = sorted(looks, key=lambda step: step.disables is not ends_disabled)
-    if proofs and facts.probe:
-        yield _coming(dossier, proofs[0])
+    showing = [step for step in looks if step.disables] if ends_disabled else []
+    return next(iter([*showing, *(step for step in looks if not step.disables)]), None)
 
 
 def _ahead(dossier: Dossier, steps: Sequence[Planned], known: set[str]) -> Iterator[Planned]:

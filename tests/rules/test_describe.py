@@ -164,6 +164,20 @@ def test_how_the_exact_one_is_known(rule: str, how: str) -> None:
     assert f"The exact credential is known {how}." in prose(describe(CATALOGUE.get(rule)))
 
 
+def test_what_can_be_undone_and_what_cannot() -> None:
+    """Disabling is proved by the look that shows it, deleting by the credential's own silence, or by nothing."""
+    sections = told(CATALOGUE.get("aws.access_key"))
+    ways = {title: " ".join(sentences) for title, sentences in sections.items() if title.startswith("What it does")}
+
+    disabling = ways["What it does with a connection that signs, and without the credential itself"]
+    assert "It disables it, which can be undone, in the step deactivate: AWS deactivate <AKID>" in disabling
+    assert "by AKID, as the requester names it, and by USER_NAME, which the provider itself tells" in disabling
+    assert "have to say disabled" in disabling
+    deleting = ways["What it does with DELETE and a connection that signs, and without the credential itself"]
+    assert "The end cannot be proved" in deleting
+    assert any("it is enabled again: AWS activate <AKID>" in sentence for sentence in sections["How it undoes it"])
+
+
 def test_the_first_of_a_list_is_left_to_a_person() -> None:
     """A rule that would take what it finds first says that it parks, that nothing proves it, and what lapses."""
     text = " ".join(prose(describe(read_rule(FIRST_OF_A_LIST))))
