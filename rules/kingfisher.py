@@ -93,7 +93,8 @@ WHY = {
     "Grpc": "its validation speaks gRPC, and revoq does not",
     "Ethereum": "its validation looks at the key itself and asks nobody",
 }
-WITHOUT_PROBE = "the rule is used without a probe, so that no job of it can prove more than `acknowledged`"
+NO_PROBE = "the rule revokes without a probe, so that a job of it ends as acknowledged at best"
+ONLY_FINDS = "the rule only finds"
 
 
 # ── before the rule is read ───────────────────────────────────────────────────────────────────────────────────────
@@ -118,8 +119,8 @@ def adapt(value: Mapping[str, Any], written: Mapping[Place, str]) -> Adapted:
     adapted = Adapted(_settle(value, (), written))
     _adapt_dependencies(adapted)
     _adapt_multipart(adapted.value)
-    _adapt_validation(adapted)
     _adapt_revocation(adapted)
+    _adapt_validation(adapted)
     return adapted
 
 
@@ -169,12 +170,20 @@ def _adapt_validation(adapted: Adapted) -> None:
         why = WHY.get(
             kind, f"its validation ({kind}) is a part of Kingfisher itself and no request that revoq can send"
         )
-        adapted.without("validation", ("validation", "type"), f"{why}; {WITHOUT_PROBE}")
+        adapted.without(
+            "validation", ("validation", "type"), f"{why}; {_what_is_left(adapted.value.get('revocation'))}"
+        )
         return
     method = _method_of(validation)
     if method is not None and method.upper() not in METHODS:
-        sentence = f"its validation sends {method!r}, and revoq sends {', '.join(sorted(METHODS))}; {WITHOUT_PROBE}"
-        adapted.without("validation", ("validation", "content", "request", "method"), sentence)
+        why = f"its validation sends {method!r}, and revoq sends {', '.join(sorted(METHODS))} alone"
+        left = _what_is_left(adapted.value.get("revocation"))
+        adapted.without("validation", ("validation", "content", "request", "method"), f"{why}; {left}")
+
+
+def _what_is_left(revocation: object) -> str:
+    """What a rule is good for without its validation."""
+    return ONLY_FINDS if revocation is None else NO_PROBE
 
 
 def _method_of(validation: Any) -> str | None:
@@ -186,7 +195,7 @@ def _method_of(validation: Any) -> str | None:
 def _adapt_revocation(adapted: Adapted) -> None:
     revocation = adapted.value.get("revocation")
     if revocation in ({"type": "GCP"}, {"type": "GCP", "content": {}}):
-        sentence = "its revocation (GCP) is not supported yet; the rule finds and probes, and does not revoke"
+        sentence = "its revocation (GCP) is not supported yet; the rule does not revoke"
         adapted.without("revocation", ("revocation", "type"), sentence)
 
 
@@ -203,11 +212,11 @@ def soften(rule: Rule, mistakes: Sequence[Mistake]) -> tuple[Rule, list[Mistake]
         unusable = [(place, sentence) for place, sentence in rest if place[:1] == ("validation",)]
         rest = [mistake for mistake in rest if mistake not in unusable]
         if unusable:
-            notices += [(place, f"its validation cannot be used: {sentence}") for place, sentence in unusable[:1]]
-            notices[-1] = (notices[-1][0], f"{notices[-1][1]}; {WITHOUT_PROBE}")
+            (place, sentence), left = unusable[0], _what_is_left(rule.revocation)
+            notices.append((place, f"its validation cannot be used: {sentence}; {left}"))
             rule = rule.model_copy(update={"validation": None})
     if rule.tls_mode in {"lax", "off"} and (rule.validation is not None or rule.steps):
-        sentence = "certificates are verified all the same; a private CA is named in the settings"
+        sentence = "certificates are always verified; a private CA goes into a connection as ca_bundle"
         notices.append((("tls_mode",), f"tls_mode: {rule.tls_mode} is not followed: {sentence}"))
     return rule, rest, notices
 
