@@ -143,6 +143,8 @@ class _Checks:
                 self.template((*place, key, name), source, known | self.hosts)
         for twice in _repeated(name.lower() for name in request.headers):
             self.say((*place, "headers"), f"the header {twice} is there twice; upper case makes no other header")
+        for number, part in enumerate(request.multipart.parts if request.multipart is not None else []):
+            self.template((*place, "multipart", "parts", number, "content"), part.content, known | self.hosts)
         if request.body is not None:
             self.template((*place, "body"), request.body, known | self.hosts)
         if isinstance(request.digest, str):

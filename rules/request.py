@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from itertools import count
 from urllib.parse import SplitResult, quote, quote_plus, unquote_plus, urljoin, urlsplit
 
 from rules.errors import ExtractError, TemplateError
 from rules.escape import BaseUrl, write
 from rules.filters import Random
 from rules.message import Prepared
-from rules.schema import Request
+from rules.schema import Multipart, Part, Request
 from rules.secret import MASK, Secret
 from rules.template import Origin, Place, compile_template, split_origin
 
 Values = Mapping[str, str | Secret]
 
 FORM = "application/x-www-form-urlencoded"
+MULTIPART = "multipart/form-data"
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9.])?|[0-9A-Fa-f:.]+")
 PORTS = {"http": 80, "https": 443}
@@ -59,6 +62,8 @@ def prepare(
     fill = _Fill({**values, **_request_names(now)} | _known_bases(origin, bases), now, random)
     headers = _fill_headers(request.headers, fill)
     body = _fill_body(request, headers, fill)
+    if request.multipart is not None:
+        headers = _with_boundary(headers, body or "")
     if request.form is not None:
         headers = _with_form_type(headers)
     return Prepared(
@@ -104,6 +109,8 @@ def show(
     body = None
     if request.form is not None:
         body = "&".join(f"{name}={fill(source, Place.PLAIN, masked=True)}" for name, source in request.form.items())
+    elif request.multipart is not None:
+        body = _fill_parts(request.multipart, fill, masked=True)
     elif request.body is not None:
         body = fill(request.body, place_of_body(request.body, _type_of(prepared.headers)), masked=True)
     return Shown(prepared.method, prepared.shown, headers, body)
@@ -227,7 +234,41 @@ def _with_form_type(headers: Mapping[str, Secret]) -> dict[str, Secret]:
     return dict(headers) if written else _merge(headers, {"Content-Type": Secret(FORM)})
 
 
+def _with_boundary(headers: Mapping[str, Secret], body: str) -> dict[str, Secret]:
+    written = _type_of(headers)
+    if written and written != MULTIPART:
+        raise TemplateError(f"parts are sent as {MULTIPART}; take the other content-type header out")
+    kept = {name: value for name, value in headers.items() if name.lower() != "content-type"}
+    boundary = body.partition("\r\n")[0].removeprefix("--")
+    return {**kept, "Content-Type": Secret(f"{MULTIPART}; boundary={boundary}")}
+
+
+def _fill_parts(multipart: Multipart, fill: _Fill, *, masked: bool = False) -> str:
+    """Write the parts one below the other. The boundary is made of them, and is in none of them."""
+    parts = [(_head_of(part), fill(part.content, Place.PLAIN, masked=masked)) for part in multipart.parts]
+    digest = hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+    boundary = next(mark for mark in _marks(digest) if not any(mark in content for _, content in parts))
+    lines = [f"--{boundary}\r\n{head}\r\n\r\n{content}\r\n" for head, content in parts]
+    return "".join(lines) + f"--{boundary}--\r\n"
+
+
+def _marks(digest: str) -> Iterator[str]:
+    return (f"revoq-{digest}-{number}" for number in count())
+
+
+def _head_of(part: Part) -> str:
+    """The headers of one part; its name and type are the rule's own words, and are checked all the same."""
+    kind = part.content_type or ("application/octet-stream" if part.type == "file" else "")
+    if any(sign in part.name + kind for sign in '\r\n"\0'):
+        raise TemplateError(f"the name or type of the part {part.name!r} holds a quote or a line break")
+    file = f'; filename="{part.name}"' if part.type == "file" else ""
+    head = f'Content-Disposition: form-data; name="{part.name}"{file}'
+    return f"{head}\r\nContent-Type: {kind}" if kind else head
+
+
 def _fill_body(request: Request, headers: Mapping[str, Secret], fill: _Fill) -> str | None:
+    if request.multipart is not None:
+        return _fill_parts(request.multipart, fill)
     if request.form is not None:
         return "&".join(
             f"{quote_plus(name)}={quote_plus(fill(source, Place.PLAIN))}" for name, source in request.form.items()

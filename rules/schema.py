@@ -294,6 +294,21 @@ class Action(Model):
         return ""
 
 
+class Part(Model):
+    """One part of a multipart body. One of type `file` is named like itself; nothing is read from disk."""
+
+    name: str = Field(min_length=1)
+    type: Literal["text", "file"] = "text"
+    content: str
+    content_type: str | None = None
+
+
+class Multipart(Model):
+    """A body in parts (RFC 7578)."""
+
+    parts: list[Part] = Field(min_length=1)
+
+
 class Request(Action):
     """One HTTP request; every value is a Liquid template."""
 
@@ -303,12 +318,14 @@ class Request(Action):
     body: str | None = None
     form: dict[str, str] | None = None  # ours: a form-encoded body
     digest: Digest | str | None = None  # Kingfisher's files write it as one text, user:password
+    multipart: Multipart | None = None
     response_is_html: bool = False
 
     @property
     def templates(self) -> list[str]:
-        """URL, body, headers, form and digest."""
+        """URL, body, headers, form, parts and digest."""
         texts = [self.url, self.body or "", *self.headers.values(), *(self.form or {}).values()]
+        texts += [part.content for part in self.multipart.parts] if self.multipart is not None else []
         if isinstance(self.digest, str):
             return [*texts, self.digest]
         return texts + ([self.digest.username, self.digest.password] if self.digest is not None else [])
@@ -332,8 +349,8 @@ class Request(Action):
     def _known_method(self) -> Self:
         if self.method.upper() not in METHODS:
             raise ValueError(f"expected GET, HEAD, POST, PUT, PATCH or DELETE, got {self.method!r}")
-        if self.body is not None and self.form is not None:
-            raise ValueError("expected either body or form")
+        if [self.body, self.form, self.multipart].count(None) < 2:
+            raise ValueError("expected one of body, form and multipart")
         return self
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rules.errors import ExtractError, RevoqError, TemplateError
 from rules.message import Prepared
-from rules.request import add_headers, follow, parse_base, prepare, set_parameter
+from rules.request import add_headers, follow, parse_base, prepare, set_parameter, show
 from rules.schema import Request
 from rules.secret import MASK, Secret
 
@@ -230,3 +230,44 @@ def test_any_link(link: str, name: str, value: str) -> None:
             shown = changed.shown
             assert changed.url.reveal().lower().startswith(("https://h/", "https://h:443", "https://h?"))
         assert "s3cr3t" not in shown
+
+
+def test_multipart() -> None:
+    """Parts are written below one another, under a boundary that is in none of them; a file's name is the part's."""
+    parts = [
+        {"name": "token", "content": "{{ TOKEN }}"},
+        {"name": "list", "type": "file", "content": "a,{{ TOKEN }}\n", "content_type": "text/csv"},
+    ]
+    request = Request.model_validate(
+        {"method": "POST", "url": "https://api.example.com/x", "multipart": {"parts": parts}}
+    )
+
+    prepared = prepare(request, {"TOKEN": Secret('s"1\r\n--x')}, {})
+
+    kind = prepared.headers["Content-Type"].reveal()
+    boundary = kind.partition("boundary=")[2]
+    assert kind.startswith("multipart/form-data; ")
+    assert prepared.body is not None
+    assert prepared.body.reveal() == (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="token"\r\n\r\ns"1\r\n--x\r\n'
+        f'--{boundary}\r\nContent-Disposition: form-data; name="list"; filename="list"\r\n'
+        f'Content-Type: text/csv\r\n\r\na,s"1\r\n--x\n\r\n--{boundary}--\r\n'
+    )
+    assert 's"1' not in (show(request, {"TOKEN": Secret('s"1')}, {}).body or "")
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"headers": {"content-type": "application/json"}}, "multipart/form-data"),
+        ({"multipart": {"parts": [{"name": 'a"b', "content": "x"}]}}, "a quote or a line break"),
+        ({"multipart": {"parts": [{"name": "a", "content": "{{ NONE }}"}]}}, "NONE"),
+    ],
+)
+def test_multipart_refused(more: dict[str, object], says: str) -> None:
+    """Another content type, a name that would break out of its header, an unknown name: nothing leaves."""
+    fields = {"method": "POST", "url": "https://a.example/x", "multipart": {"parts": [{"name": "a", "content": "x"}]}}
+    request = Request.model_validate({**fields, **more})
+
+    with pytest.raises(TemplateError, match=says):
+        prepare(request, {}, {})
