@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from rules.lifecycle import Intent, Outcome, Reason, Verdict
 from rules.plan import Plan, Planned, Purpose
@@ -108,7 +109,13 @@ Decision = Do | Wait | Park | Finish | Expire
 def decide(plan: Plan, records: Sequence[Record], facts: Facts, now: int) -> Decision:
     """Say what comes next. `records` are those of this drive, oldest first; `now` is in microseconds."""
     case = _Case(plan, records, facts, now)
-    return case.probe_only() if plan.intent is Intent.PROBE else case.revoke()
+    match plan.intent:
+        case Intent.PROBE:
+            return case.probe_only()
+        case Intent.RESTORE:
+            return case.restore()
+        case _:
+            return case.revoke()
 
 
 class _Case:
@@ -152,6 +159,16 @@ class _Case:
             if settled is not None:
                 return settled
         return self._prove()
+
+    def restore(self) -> Decision:
+        """Look up, enable again, and prove that it works."""
+        if self.facts.refused is not None and not self._acts():
+            return Park(*self.facts.refused)
+        for step in self._running():
+            settled = self._settle(step)
+            if settled is not None:
+                return settled
+        return self._prove_works()
 
     def _running(self) -> Iterator[Planned]:
         for step in self.plan.steps:
@@ -282,6 +299,8 @@ class _Case:
     def _first_act(self, step: Planned) -> Decision:
         # A person's pick is carried to the act by the step that selects; without one it would go unheard.
         picked = self.facts.picked and any(read.selects for read in self.plan.steps)
+        if picked and not step.disables and self._disabled_at() is not None:
+            return self._doubt_the_pick() or Do(step)
         if step.tied or self.facts.trusted or picked:
             return Do(step)
         return Park(
@@ -304,6 +323,11 @@ class _Case:
 
     def _answered(self, step: Planned, tries: Sequence[Record], last: Record) -> Decision | None:
         """The provider was asked after a lost answer, and says how the credential is."""
+        if self.plan.intent is Intent.RESTORE and last.outcome is Outcome.ALIVE:
+            return None
+        if self.plan.intent is Intent.RESTORE:
+            unknown = Park(Reason.OUTCOME_UNKNOWN, f"the answer to {step.name!r} was lost; {last.says}")
+            return self._again(step, tries) if step.repeatable else unknown
         match last.outcome:
             case Outcome.DEAD if step.disables or not self._is_disabled():
                 return None
@@ -363,6 +387,8 @@ class _Case:
     def _still_alive(self, look: Planned, looks: Sequence[Record], act: Record) -> Decision:
         if self.now < act.at + int(self.plan.window * SECOND):
             return self._when(look, looks[-1].at + int(self.plan.spacing * SECOND), "the provider may be settling")
+        if self.facts.picked and self._ends_disabled():
+            return self._undo(f"the picked candidate was disabled, and ours still works: {looks[-1].says}")
         reason = Reason.WRONG_ONE if self.facts.picked else Reason.STILL_ALIVE
         return Park(reason, f"{act.name!r} was answered with yes, and the credential still works: {looks[-1].says}")
 
@@ -371,6 +397,73 @@ class _Case:
         if self.now < act.at + int(self.plan.window * SECOND):
             return self._when(look, looks[-1].at + int(self.plan.spacing * SECOND), "the provider may be settling")
         return Finish(Verdict.ACKNOWLEDGED, f"{act.says}; {looks[-1].says}; {NO_WORD}{self._lapse()}")
+
+    def _prove_works(self) -> Decision:
+        acts = self._acts()
+        looks = [step for step in self.plan.steps if step.purpose is Purpose.AFTER and step.runs(self.names)]
+        if not acts:
+            return Park(Reason.NEEDS_SELECTION, "nothing that was found is enough to enable it again")
+        if not looks or not self.facts.probe:
+            return Finish(Verdict.ACKNOWLEDGED, f"{acts[-1].says}; nothing can tell whether it works again")
+        # Whether it works is said best by what tries it; that it is listed as enabled is the second best.
+        look = next((step for step in looks if not step.disables), looks[0])
+        seen = [record for record in self._of(look) if record.at >= acts[-1].at]
+        if not seen:
+            return Do(look)
+        last = seen[-1]
+        if last.outcome is Outcome.ALIVE:
+            return Finish(Verdict.RESTORED, last.says)
+        if last.outcome not in TELLING:
+            return self._again(look, seen)
+        if self.now < acts[-1].at + int(self.plan.window * SECOND):
+            return self._when(look, last.at + int(self.plan.spacing * SECOND), "the provider may be settling")
+        return Park(
+            Reason.PROVIDER_BROKEN, f"{acts[-1].name!r} was answered with yes, and it does not work: {last.says}"
+        )
+
+    # ── a picked candidate ────────────────────────────────────────────────────────────────────────────────────────
+
+    def _doubt_the_pick(self) -> Decision | None:
+        """What a person picked is disabled: only where ours is dead by now was it ours, and the next step is taken."""
+        disabled_at = self._disabled_at() or 0
+        look = self._look_step(Purpose.OURS)
+        if look is None or not self.facts.probe:
+            return self._undo("the picked candidate was disabled, and nothing can tell whether it was ours")
+        looks = [record for record in self._of(look) if record.at >= disabled_at]
+        if not looks:
+            return Do(look)
+        last = looks[-1]
+        match last.outcome:
+            case Outcome.DEAD | Outcome.DISABLED:
+                dead = sum(1 for _ in takewhile(lambda record: record.outcome is last.outcome, reversed(looks)))
+                if dead >= self.plan.samples:
+                    return None
+                return self._when(look, last.at + int(self.plan.spacing * SECOND), "another look, for proof")
+            case Outcome.ALIVE | Outcome.UNPROVABLE if self.now < disabled_at + int(self.plan.window * SECOND):
+                return self._when(look, last.at + int(self.plan.spacing * SECOND), "the provider may be settling")
+            case Outcome.ALIVE | Outcome.UNPROVABLE:
+                return self._undo(f"the picked candidate was disabled, and ours is not dead: {last.says}")
+            case _:
+                return self._again(look, looks)
+
+    def _undo(self, says: str) -> Decision:
+        """It was not ours: enable it again, and leave the rest to a person."""
+        steps = [step for step in self.plan.steps if step.purpose is Purpose.UNDO and step.runs(self.names)]
+        for step in steps:
+            tries = self._of(step)
+            if not tries:
+                return Do(step)
+            last = tries[-1]
+            if last.outcome in AGAIN or (last.outcome is Outcome.LOST and step.repeatable):
+                return self._again(step, tries)
+            if last.outcome is not Outcome.OK:
+                return Park(Reason.WRONG_ONE, f"{says}; it may still be disabled: {last.says}")
+        done = "it was enabled again" if steps else "the rule cannot enable it again, so it is still disabled"
+        return Park(Reason.WRONG_ONE, f"{says}; {done}")
+
+    def _disabled_at(self) -> int | None:
+        """When the last step that only disables was taken."""
+        return max((record.at for record in self._acts() if record.name in self._disabling()), default=None)
 
     # ── pieces ────────────────────────────────────────────────────────────────────────────────────────────────────
 

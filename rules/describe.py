@@ -162,7 +162,7 @@ def _tell_way(loaded: LoadedRule, way: Way) -> Iterator[str]:
     proof = _proof(way.plan)
     number = 0
     for planned in way.plan.steps:
-        if planned.purpose in {Purpose.ASK, Purpose.AFTER}:
+        if planned.purpose in {Purpose.ASK, Purpose.AFTER, Purpose.OURS, Purpose.UNDO}:
             continue
         number += 1
         yield f"{number}. {_tell_step(rule, planned, way.plan)}"

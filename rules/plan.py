@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -39,9 +39,13 @@ class Purpose(StrEnum):
     PAUSE = "pause"  # a wait that the rule asks for
     ASK = "ask"  # a probe after a lost answer: what happened?
     AFTER = "after"  # a probe as proof
+    OURS = "ours"  # a probe after a picked candidate was disabled: was it ours?
+    UNDO = "undo"  # what enables a credential again that was not ours
 
 
-LOOKS = frozenset({Purpose.BEFORE, Purpose.ASK, Purpose.AFTER})
+CHANGES = frozenset({Purpose.ACT, Purpose.UNDO})
+"""What changes something at the provider."""
+LOOKS = frozenset({Purpose.BEFORE, Purpose.ASK, Purpose.AFTER, Purpose.OURS})
 """What only asks whether the credential works, or is disabled."""
 
 
@@ -130,8 +134,10 @@ def plan(loaded: LoadedRule, intent: Intent, given: Collection[str]) -> Plan:
     Raises BadInput with a sentence for everything that is missing: a secret, a variable, a connection, a revocation.
     """
     rule = loaded.rule
-    if intent not in {Intent.REVOKE, Intent.PROBE}:
-        raise BadInput(f"{rule.id} has no plan for the intent {intent}; it can be revoked and probed")
+    if intent not in {Intent.REVOKE, Intent.PROBE, Intent.RESTORE}:
+        raise BadInput(f"{rule.id} has no plan for the intent {intent}; it can be revoked, probed and restored")
+    if intent is Intent.RESTORE and not rule.restoring:
+        raise BadInput(f"{rule.id} does not say how a credential is enabled again: it has no restoration")
     if intent is Intent.REVOKE and rule.revocation is None:
         raise BadInput(
             f"{rule.id} says how to find this credential, not how to revoke it: it has no revocation{_why_not(loaded)}"
@@ -145,7 +151,8 @@ def plan(loaded: LoadedRule, intent: Intent, given: Collection[str]) -> Plan:
     if rule.secret == "required" and TOKEN not in given:  # noqa: S105 - a word of the language
         raise BadInput(f"{rule.id} needs the credential itself: give it on standard input")
     planner = _Planner(loaded, frozenset(given))
-    steps = planner.revoke() if intent is Intent.REVOKE else planner.probe()
+    orders = {Intent.REVOKE: planner.revoke, Intent.PROBE: planner.probe, Intent.RESTORE: planner.restore}
+    steps = orders[intent]()
     return Plan(
         rule=rule.id,
         rule_digest=loaded.digest,
@@ -175,7 +182,7 @@ def part_of(planned: Planned, rule: Rule) -> Acting:
     elif planned.purpose in LOOKS:
         part = dict(_looks_of(rule)).get(planned.name)
     else:
-        part = dict(named(rule.steps)).get(planned.name)
+        part = dict([*named(rule.restoring), *named(rule.steps)]).get(planned.name)
     assert part is not None  # noqa: S101 - a plan has no step that its rule lacks
     return part
 
@@ -238,7 +245,30 @@ class _Planner:
             before = before or self._before(steps)
         if not any(step.purpose is Purpose.ACT for step in steps):
             raise BadInput(f"{self._missing_alternatives()} before {self.rule.id} can revoke anything")
+        return steps + self._after() + self._back(steps)
+
+    def restore(self) -> list[Planned]:
+        """Enable it again, and prove that it works."""
+        steps: list[Planned] = []
+        for name, step in named(self.rule.restoring):
+            if not self._may_run(step):
+                continue
+            self._demand(step.action, f"the step {name!r}")
+            steps.append(self._planned(step, name))
+            self._learn(step)
         return steps + self._after()
+
+    def _back(self, steps: list[Planned]) -> list[Planned]:
+        """The way back for a picked candidate that is disabled and turns out not to be ours."""
+        if not any(step.disables for step in steps if step.purpose is Purpose.ACT):
+            return []
+        content = self._probe_content()
+        ours = content is not None and TOKEN in names_of_action(content.action) and self._can_ask(content.action)
+        back = [self._look("probe", Purpose.OURS, content.action)] if content is not None and ours else []
+        undoing = [(name, step) for name, step in named(self.rule.restoring) if step.mutates]
+        if all(self._can_ask(step.action) for _, step in undoing):
+            back += [replace(self._planned(step, name), purpose=Purpose.UNDO) for name, step in undoing]
+        return back
 
     def _before(self, steps: list[Planned]) -> bool:
         """Put the first probe, and what recognises a dead credential, at the first place where they can be asked."""

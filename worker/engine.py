@@ -15,7 +15,7 @@ import structlog
 from rules.decide import SECOND, Decision, Do, Expire, Finish, Park, Wait, backoff, decide
 from rules.errors import RevoqError
 from rules.lifecycle import Outcome, Reason
-from rules.plan import Planned, Purpose
+from rules.plan import CHANGES, Planned
 from worker.case import Case
 from worker.dossier import NotReady, unformed
 from worker.errors import ClaimLost, ConnectionUnusable, ExchangeError, Held
@@ -98,7 +98,7 @@ def _intend(runtime: Runtime, claim: Claim, planned: Planned, label: Mapping[str
         claim,
         name=planned.name,
         purpose=planned.purpose.value,
-        mutating=sends and planned.purpose is Purpose.ACT,
+        mutating=sends and planned.purpose in CHANGES,
         request=label,
     )
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from rules.lifecycle import Outcome
-from rules.plan import LOOKS, Planned, Purpose
+from rules.plan import CHANGES, LOOKS, Planned
 from rules.schema import Acting, Action, Rule
 from rules.secret import Secret
 from worker.connections import Account
@@ -47,7 +47,7 @@ class Filling:
     @property
     def acts(self) -> bool:
         """Whether it changes something: what is not known of it afterwards must not be guessed."""
-        return self.planned.purpose is Purpose.ACT
+        return self.planned.purpose in CHANGES
 
     @property
     def looks(self) -> bool:

@@ -394,3 +394,97 @@ def test_a_lost_disabling_is_answered_by_the_list() -> None:
     assert after(*lost, plan=DISABLING) == Do(ASK_LIST)
     assert after(*lost, (ASK_LIST, Outcome.DISABLED), plan=DISABLING) == Do(LISTED)
     assert after(*lost, (ASK_LIST, Outcome.ALIVE), plan=DISABLING, later=5) == Do(DISABLE)
+
+
+# ── the way back ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+PICK = Planned("pick", Purpose.READ, selects=True)
+OURS = Planned("probe", Purpose.OURS)
+ENABLE = Planned("enable", Purpose.UNDO)
+PICKING = replace(PLAN, steps=(BEFORE, PICK, DISABLE, DELETE, ASK, AFTER, OURS, ENABLE))
+PICKED = replace(FACTS, picked=True)
+CHOSEN = (ALIVE, (PICK, Outcome.OK), DISABLED)
+
+
+def test_a_pick_is_deleted_only_where_ours_died_with_the_disabling() -> None:
+    """Disable what was picked, try ours, and only then delete."""
+    assert after(*CHOSEN, plan=PICKING, facts=PICKED) == Do(OURS)
+    assert after(*CHOSEN, (OURS, Outcome.DEAD), plan=PICKING, facts=PICKED) == Do(DELETE)
+    twice = replace(PICKING, samples=2)
+    assert isinstance(after(*CHOSEN, (OURS, Outcome.DEAD), plan=twice, facts=PICKED), Wait)
+    assert after(*CHOSEN, (OURS, Outcome.DEAD), (OURS, Outcome.DEAD), plan=twice, facts=PICKED) == Do(DELETE)
+
+
+def test_a_wrong_pick_is_enabled_again_and_never_deleted() -> None:
+    """Ours still works when the provider has had its time: the other is enabled, and a person is told."""
+    wrong = (*CHOSEN, (OURS, Outcome.ALIVE))
+
+    assert isinstance(after(*wrong, plan=PICKING, facts=PICKED), Wait)
+    assert after(*wrong, plan=PICKING, facts=PICKED, later=31) == Do(ENABLE)
+    assert isinstance(undone := after(*wrong, (ENABLE, Outcome.OK), plan=PICKING, facts=PICKED, later=31), Park)
+    assert undone.reason is Reason.WRONG_ONE
+    assert "enabled again" in undone.says
+    assert after(*wrong, (ENABLE, Outcome.LOST), plan=PICKING, facts=PICKED, later=35) == Do(ENABLE)
+    assert isinstance(failed := after(*wrong, (ENABLE, Outcome.DENIED), plan=PICKING, facts=PICKED, later=31), Park)
+    assert (failed.reason, "may still be disabled" in failed.says) == (Reason.WRONG_ONE, True)
+
+
+def test_a_pick_that_nothing_can_vouch_for_is_not_deleted() -> None:
+    """No probe of ours, or probing forbidden: it is enabled again. An unanswered probe is asked again."""
+    blind = replace(PICKING, steps=(BEFORE, PICK, DISABLE, DELETE, ASK, AFTER, ENABLE))
+
+    assert after(*CHOSEN, plan=blind, facts=PICKED) == Do(ENABLE)
+    assert after(*CHOSEN[1:], plan=PICKING, facts=replace(PICKED, probe=False)) == Do(ENABLE)
+    assert isinstance(after(*CHOSEN, (OURS, Outcome.INCONCLUSIVE), plan=PICKING, facts=PICKED), Wait)
+
+
+def test_a_wrong_pick_is_enabled_again_where_disabling_was_the_end() -> None:
+    """The same where nothing would be deleted: ours works on, so the other is given back."""
+    plan = replace(PLAN, steps=(BEFORE, PICK, DISABLE, ASK, AFTER, OURS, ENABLE))
+
+    assert after(*CHOSEN, (AFTER, Outcome.ALIVE), plan=plan, facts=PICKED, later=31) == Do(ENABLE)
+
+
+@given(st.lists(st.sampled_from(list(Outcome)), max_size=6))
+def test_no_row_of_answers_deletes_a_pick_while_ours_may_live(answers: list[Outcome]) -> None:
+    """Whatever the probes of ours say, the delete comes only after a last word of dead or disabled."""
+    decision = after(*CHOSEN, *((OURS, outcome) for outcome in answers), plan=PICKING, facts=PICKED, later=10_000)
+
+    if decision == Do(DELETE):
+        assert answers[-1] in {Outcome.DEAD, Outcome.DISABLED}
+
+
+ACTIVATE = Planned("activate", Purpose.ACT)
+RESTORING = replace(PLAN, intent=Intent.RESTORE, steps=(FIND, ACTIVATE, ASK, AFTER))
+
+
+def test_restored_is_what_works_again() -> None:
+    """Look up, enable, and prove by a probe that says alive; a yes alone is no proof here either."""
+    done = (FOUND, (ACTIVATE, Outcome.OK))
+
+    assert after(plan=RESTORING) == Do(FIND)
+    assert after(FOUND, plan=RESTORING) == Do(ACTIVATE)
+    assert after(*done, plan=RESTORING) == Do(AFTER)
+    assert after(*done, (AFTER, Outcome.ALIVE), plan=RESTORING) == Finish(Verdict.RESTORED, "alive.")
+    assert isinstance(after(*done, (AFTER, Outcome.DEAD), plan=RESTORING), Wait)
+    assert isinstance(parked := after(*done, (AFTER, Outcome.DEAD), plan=RESTORING, later=31), Park)
+    assert parked.reason is Reason.PROVIDER_BROKEN
+    unseen = replace(RESTORING, steps=(FIND, ACTIVATE))
+    assert isinstance(told := after(*done, plan=unseen), Finish)
+    assert told.verdict is Verdict.ACKNOWLEDGED
+
+
+def test_a_lost_restoring_is_answered_by_what_works() -> None:
+    """Alive: it was done. Dead: it is sent again."""
+    lost = (FOUND, (ACTIVATE, Outcome.LOST))
+
+    assert after(*lost, plan=RESTORING) == Do(ASK)
+    assert after(*lost, (ASK, Outcome.ALIVE), plan=RESTORING) == Do(AFTER)
+    assert after(*lost, (ASK, Outcome.DEAD), plan=RESTORING, later=5) == Do(ACTIVATE)
+
+
+def test_what_is_protected_is_not_restored_either() -> None:
+    """Promise 8 holds for every plan that changes something."""
+    decision = after(FOUND, plan=RESTORING, facts=replace(FACTS, refused=(Reason.PROTECTED, "ours")))
+
+    assert decision == Park(Reason.PROTECTED, "ours")

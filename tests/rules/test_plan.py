@@ -175,6 +175,8 @@ def test_an_aws_key_is_looked_up_looked_at_and_only_then_disabled() -> None:
         ("after", "disabled"),
         ("ask", "probe"),
         ("after", "probe"),
+        ("ours", "probe"),
+        ("undo", "activate"),
     ]
     assert ("act", "delete") in steps_of("aws.access_key", "TOKEN", "AKID", "ACTOR", "DELETE")
     assert ("act", "deactivate_itself") in steps_of("aws.access_key", "TOKEN", "AKID")
@@ -199,3 +201,17 @@ def test_a_program_is_a_step_and_its_arguments_hold_no_secret(tmp_path: Path) ->
         load_text(tmp_path, text.replace("/usr/bin/end", "end"))
     with pytest.raises(RuleErrors, match="LD_PRELOAD would change which code runs"):
         load_text(tmp_path, text.replace('stdin: "{{ TOKEN }}"', 'env: {LD_PRELOAD: "{{ TOKEN }}"}'))
+
+
+def test_a_restoration_is_a_plan_of_its_own() -> None:
+    """Whose it is, enable it, and every look that can tell how it is; a rule without one says so."""
+    assert steps_of("aws.access_key", "TOKEN", "AKID", "ACTOR", intent=Intent.RESTORE) == [
+        ("read", "find_owner"),
+        ("act", "activate"),
+        ("ask", "disabled"),
+        ("after", "disabled"),
+        ("ask", "probe"),
+        ("after", "probe"),
+    ]
+    with pytest.raises(BadInput, match="no restoration"):
+        plan(CATALOGUE.get("sendgrid.api_key"), Intent.RESTORE, {"TOKEN"})

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rules.lifecycle import Reason, Verdict
+from rules.lifecycle import Intent, Reason, Verdict
 from tests.sandbox import Sandbox
 from tests.servers.moto import Key, Moto
 from tests.worker.bench import Bench, open_bench
@@ -160,3 +160,15 @@ def test_what_this_machine_says_about_aws_does_not_count(
 
     assert job.verdict is Verdict.DISABLED
     assert statuses(moto, keys) == ["Active", "Active", "Inactive", "Active"]
+
+
+def test_a_deactivated_key_is_activated_again(aws: Bench, moto: Moto, keys: list[Key]) -> None:
+    """The rule's restoration, carried as a job: the verdict is `restored`, on a probe that says alive."""
+    target = keys[2]
+    variables = {"AKID": target.id}
+    assert aws.run("aws.access_key", target.secret, "aws", variables=variables).verdict is Verdict.DISABLED
+
+    job = aws.run("aws.access_key", target.secret, "aws", variables=variables, intent=Intent.RESTORE)
+
+    assert job.verdict is Verdict.RESTORED
+    assert statuses(moto, keys) == ["Active"] * 4
