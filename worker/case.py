@@ -175,7 +175,7 @@ class Case:
 
     def _read_history(self) -> None:
         database, job = self._runtime.database, self._job
-        self._known_before = reads.known(database, job.credential, job.id)
+        self._known_before = reads.known(database, job.credential, self._where)
         for step in reads.steps(database, job.id):
             if step.outcome is None or step.ended_at is None:
                 continue
@@ -190,6 +190,11 @@ class Case:
         """Of an earlier drive, only what is evidence still counts: that it was alive, and that we acted."""
         self._known_before |= step.outcome is Outcome.ALIVE
         self._acted_before |= step.purpose == Purpose.ACT and step.outcome not in {Outcome.NOT_SENT, Outcome.RETRY}
+
+    @property
+    def _where(self) -> str:
+        """The base URLs that this job asks at: what was alive in another region says nothing of this one."""
+        return " ".join(sorted(self.bases.values()))
 
     @property
     def _trusted(self) -> bool:
@@ -214,7 +219,8 @@ class Case:
         """What a step tells about the credential itself."""
         who = self._who()
         told: dict[str, Any] = {"provider_id": who.id, "subject": who.subject}
-        told["alive_at"] = now if outcome is Outcome.ALIVE else None
+        if outcome is Outcome.ALIVE:
+            told |= {"alive_at": now, "alive_where": self._where}
         told["dead_at"] = now if outcome is Outcome.DEAD else None
         return {name: value for name, value in told.items() if value is not None}
 
