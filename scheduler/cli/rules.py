@@ -43,9 +43,9 @@ def show_one(rule_id: str, form: str) -> None:
     """Tell what a rule needs, does and cannot do."""
     loaded = open_catalogue().get(rule_id)
     if form == JSON:
-        more = {"about": loaded.rule.about, "pattern": loaded.rule.pattern, "steps": [step.name for step in loaded.rule.steps]}
-        kept = ("also_kills", "residual", "cannot", "unverified", "references")
-        write_json({**rule_row(loaded), **more, **{name: getattr(loaded.rule, name) for name in kept}})
+        names = ("about", "pattern", "also_kills", "residual", "cannot", "unverified", "references")
+        more = {name: getattr(loaded.rule, name) for name in names}
+        write_json({**rule_row(loaded), **more, "steps": [step.name for step in loaded.rule.steps]})
     else:
         write_lines(describe(loaded))
 
