@@ -43,7 +43,7 @@ class Order:
     requester: str
     intent: Intent = Intent.REVOKE
     secret: Secret | None = None
-    variables: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     connection: str = NOBODY
     cause: str | None = None
     ticket: str | None = None
@@ -148,4 +148,3 @@ def _seal(runtime: Runtime, order: Order, owner: str, hidden: set[str]) -> list[
 def _named(variables: Mapping[str, str]) -> Secret:
     """What stands for a credential that was named and not handed in: its names, in one fixed order."""
     return Secret("named:" + json.dumps(dict(sorted(variables.items())), separators=(",", ":")))
-

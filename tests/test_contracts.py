@@ -16,7 +16,12 @@ HOUSES = ("rules", "worker", "scheduler")
 def check_contracts(directory: Path) -> subprocess.CompletedProcess[str]:
     """Run import-linter on the houses in a folder."""
     return subprocess.run(
-        [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()", "--no-cache"],
+        [
+            sys.executable,
+            "-c",
+            "from importlinter.cli import lint_imports_command; lint_imports_command()",
+            "--no-cache",
+        ],
         cwd=directory,
         env={"PYTHONPATH": str(directory), "PATH": "/usr/bin:/bin", "NO_COLOR": "1"},
         capture_output=True,
