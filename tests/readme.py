@@ -1,4 +1,4 @@
-"""The parts of README.md that are made from the code; `python -m tests.readme` writes them anew, a test compares them."""
+"""The parts of README.md that are made from the code: `python -m tests.readme` writes them, a test compares them."""
 
 from __future__ import annotations
 
