@@ -44,6 +44,8 @@ def headline(job: Job, steps: Sequence[Step]) -> Iterator[Line]:
     yield 0, f"{job.id} {standing(job.state, job.verdict, job.reason)}: {how.says}"
     if job.says:
         yield 2, f"What came: {job.says}"
+    elif job.state is State.RUNNING and steps and steps[-1].says:
+        yield 2, f"So far: {steps[-1].says}"
     if job.state is State.WAITING:
         yield 2, f"Looks again on {told(job.not_before)}"
     candidates = (job.candidates or []) if job.reason == Reason.NEEDS_SELECTION else []
