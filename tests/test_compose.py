@@ -29,7 +29,7 @@ def test_the_five_processes_are_those_of_the_design() -> None:
 
 
 def test_no_secret_is_in_a_command_or_a_variable() -> None:
-    """What a process is started with can be read by others: secrets come from files, and only names of files are here."""
+    """What a process is started with can be read by others: only names of files stand here."""
     for name, service in SERVICES.items():
         variables = {key: value for key, value in (service.get("environment") or {}).items() if key.startswith("REVOQ")}
         assert all(key.endswith("_FILE") or "URL" not in key for key in variables), name
