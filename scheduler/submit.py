@@ -17,11 +17,10 @@ from typing import Any
 import structlog
 
 from rules.errors import BadInput
+from rules.inputs import check_inputs, is_secret
 from rules.lifecycle import Intent
-from rules.loader import LoadedRule, hosts_of
-from rules.pattern import TIME_LIMIT, compile_pattern, match_secret
+from rules.loader import LoadedRule
 from rules.plan import ACTOR, TOKEN, Plan, plan
-from rules.schema import Rule, Variable
 from rules.secret import Secret
 from scheduler.bell import BrokerDown, ring
 from worker import rehearsal, steps
@@ -48,7 +47,7 @@ class Order:
     requester: str
     intent: Intent = Intent.REVOKE
     secret: Secret | None = None
-    variables: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     connection: str = NOBODY
     cause: str | None = None
     ticket: str | None = None
@@ -103,12 +102,7 @@ def ring_jobs(runtime: Runtime, job_ids: list[str]) -> bool:
 def check(runtime: Runtime, order: Order) -> Checked:
     """Find everything that is wrong with an order, in sentences, before anything is written."""
     loaded = runtime.catalogue.get(order.rule)
-    rule = loaded.rule
-    if order.secret is not None:
-        if not order.secret:
-            raise BadInput("the secret is empty: nothing came on standard input")
-        match_secret(rule, order.secret.reveal())
-    _check_variables(loaded, order.variables)
+    check_inputs(loaded, order.secret, order.variables)
     account = runtime.connections.account(order.connection, loaded)
     account.bases(loaded, order.variables)
     if account.signs:
@@ -117,41 +111,16 @@ def check(runtime: Runtime, order: Order) -> Checked:
     given |= {TOKEN} if order.secret is not None else set()
     given |= {ACTOR} if account.signs else set()
     made = plan(loaded, order.intent, given)
-    why = steps.refuse(made, rule, runtime.settings)
+    why = steps.refuse(made, loaded.rule, runtime.settings)
     if why is not None:
         raise BadInput(why)
     return Checked(order, loaded, account, made)
 
 
-def _check_variables(loaded: LoadedRule, given: Mapping[str, str]) -> None:
-    rule = loaded.rule
-    known = variables_of(rule) | set(hosts_of(loaded))
-    mistakes = [f"there is no variable {name}" for name in sorted(set(given) - known)]
-    for name, variable in rule.variables.items():
-        if variable.required and name not in given:
-            mistakes.append(f"{name} is needed ({variable.about}): give --var {name}=…")
-        if name in given and not _fits(variable, given[name]):
-            mistakes.append(f"{name} ({variable.about}): expected {variable.pattern}, got something else")
-    if mistakes:
-        names = ", ".join(sorted(known)) or "none"
-        raise BadInput(f"{rule.id}: {'; '.join(mistakes)}. Its variables: {names}")
-
-
-def _fits(variable: Variable, value: str) -> bool:
-    if variable.pattern is None:
-        return True
-    return compile_pattern(variable.pattern).fullmatch(value, timeout=TIME_LIMIT) is not None
-
-
-def variables_of(rule: Rule) -> set[str]:
-    """The names that a requester may give."""
-    return set(rule.variables) | {depends.variable for depends in rule.depends_on_rule}
-
-
 def rehearse(runtime: Runtime, checked: Checked) -> Rehearsal:
     """Do all that can be done without changing or writing down anything, and say what a job would do."""
     order, rule = checked.order, checked.loaded.rule
-    hidden = {name for name in order.variables if _is_secret(rule, name)}
+    hidden = {name for name in order.variables if is_secret(rule, name)}
     secrets = {name: Secret(order.variables[name]) for name in hidden}
     script = Script(
         loaded=checked.loaded,
@@ -171,9 +140,10 @@ def fingerprint_of(runtime: Runtime, order: Order) -> str:
 
 
 def new_job(runtime: Runtime, checked: Checked) -> NewJob:
+    """The row that an order becomes, with its secrets sealed."""
     order, rule = checked.order, checked.loaded.rule
     fingerprint = fingerprint_of(runtime, order)
-    hidden = {name for name in order.variables if _is_secret(rule, name)}
+    hidden = {name for name in order.variables if is_secret(rule, name)}
     options: dict[str, Any] = {"probe": order.probe, "finding": order.finding}
     return NewJob(
         fingerprint=fingerprint,
@@ -208,9 +178,3 @@ def _seal(runtime: Runtime, order: Order, owner: str, hidden: set[str]) -> list[
 def _named(variables: Mapping[str, str]) -> Secret:
     """What stands for a credential that was named and not handed in: its names, in one fixed order."""
     return Secret("named:" + json.dumps(dict(sorted(variables.items())), separators=(",", ":")))
-
-
-def _is_secret(rule: Rule, name: str) -> bool:
-    """A variable that another rule finds is a credential, or a part of one."""
-    dependent = any(depends.variable == name for depends in rule.depends_on_rule)
-    return dependent or (name in rule.variables and rule.variables[name].secret)

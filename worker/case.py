@@ -99,7 +99,7 @@ class Case(Dossier):
 
     def _read_history(self) -> None:
         database, job = self.runtime.database, self._job
-        self.known = reads.known(database, job.credential, job.id)
+        self.known = reads.known(database, job.credential, self.where)
         for step in reads.steps(database, job.id):
             if step.outcome is None or step.ended_at is None:
                 continue
@@ -119,7 +119,8 @@ class Case(Dossier):
         """What a step tells about the credential itself."""
         who = self.who()
         told: dict[str, Any] = {"provider_id": who.id, "subject": who.subject}
-        told["alive_at"] = now if outcome is Outcome.ALIVE else None
+        if outcome is Outcome.ALIVE:
+            told |= {"alive_at": now, "alive_where": self.where}
         told["dead_at"] = now if outcome is Outcome.DEAD else None
         return {name: value for name, value in told.items() if value is not None}
 

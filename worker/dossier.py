@@ -96,6 +96,11 @@ class Dossier:
         return Choosing(frozenset(self.plan.tied), self.terms.picked, self._trusted)
 
     @property
+    def where(self) -> str:
+        """The base URLs that are asked: what was alive in another region says nothing of this one."""
+        return " ".join(sorted(self.bases.values()))
+
+    @property
     def was_alive(self) -> bool:
         """Whether this very credential was ever seen to work: by this job, or before it, by what the ledger holds."""
         return self.known or any(record.outcome is Outcome.ALIVE for record in self.records)

@@ -29,6 +29,9 @@ from worker.settings import Settings
 NOISY = ("boto3", "botocore", "httpcore", "httpx", "urllib3")
 """Libraries that log whole URLs and headers below WARNING, whatever level was asked for."""
 
+TICKING = ("celery.app.trace", "celery.beat", "celery.worker.strategy")
+"""Celery's own lines about each message: the clock's ticks would bury what happens; shown at debug level only."""
+
 SHORTEST = 4
 """A shorter text would be struck out of every other word."""
 
@@ -122,6 +125,8 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
     root.setLevel(settings.log_level.upper())
     for name in NOISY:
         logging.getLogger(name).setLevel(logging.WARNING)
+    for name in TICKING:
+        logging.getLogger(name).setLevel(logging.DEBUG if settings.log_level == "debug" else logging.WARNING)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

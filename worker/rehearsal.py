@@ -99,12 +99,11 @@ def rehearse(runtime: Runtime, script: Script) -> Rehearsal:
 
 
 def _remember(dossier: Dossier, script: Script) -> str | None:
-    """Take in what the ledger knows of this very credential; the open job that a submission would join."""
+    """Take in when this very credential expires; the open job that a submission would join."""
     database = dossier.runtime.database
     credential = reads.find_credential(database, script.fingerprint, script.loaded.rule.id, script.connection)
     if credential is None:
         return None
-    dossier.known = reads.known(database, credential.id, since_job="")
     dossier.expires_at = credential.expires_at
     return reads.open_job(database, credential.id, script.plan.intent)
 
@@ -114,6 +113,7 @@ def _rehearse(dossier: Dossier, script: Script, taken: list[Taken]) -> Decision:
     now = dossier.runtime.database.now
     try:
         dossier.begin(script.loaded, script.inputs, script.secrets)
+        dossier.known = _was_known(dossier, script)
     except NotReady as error:
         return error.decision
     except ExchangeError as error:
@@ -129,6 +129,13 @@ def _rehearse(dossier: Dossier, script: Script, taken: list[Taken]) -> Decision:
             time.sleep(max(decision.until - now(), 0) / SECOND)
         else:
             return decision
+
+
+def _was_known(dossier: Dossier, script: Script) -> bool:
+    """Whether the ledger saw it alive at the very addresses that are asked now."""
+    database, rule = dossier.runtime.database, script.loaded.rule.id
+    credential = reads.find_credential(database, script.fingerprint, rule, script.connection)
+    return credential is not None and reads.known(database, credential.id, dossier.where)
 
 
 def _take(dossier: Dossier, planned: Planned, taken: list[Taken]) -> Decision | None:

@@ -1,39 +1,30 @@
-"""The settings: `REVOQ_*` variables and the files they name over `revoq.yaml`, as one frozen, checked value.
-
-What a setting leads to is its user's affair: nothing here opens a database, a broker or a key ring.
-"""
+"""The settings as one frozen, checked value; reading them is `worker.sources`', what they lead to is their user's."""
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import stat
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import quote, urlsplit
 
 import platformdirs
-from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, ValidationInfo, field_validator
-from pydantic_core import ErrorDetails
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from rules import strictyaml
-from rules.errors import RuleErrors
 from rules.schema import Duration, Model
 from rules.secret import Secret
-from worker.errors import ConnectionUnusable, SettingsError, SettingsErrors, UnknownConnection
+from worker import sources
+from worker.errors import ConnectionUnusable, SettingsErrors, UnknownConnection
 
-PREFIX = "REVOQ_"
-CONFIG = "REVOQ_CONFIG"
-CONFIG_NAME = "revoq.yaml"
+CONFIG = sources.CONFIG
+CONFIG_NAME = sources.CONFIG_NAME
 KEYS_NAME = "keys"
-SECRET_SETTINGS = frozenset({"database_url", "broker_url", "seal_keys"})
-"""Settings whose value may hold a secret: no message repeats it."""
 
 # ── the values ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -49,8 +40,8 @@ def _absolute(value: object, info: ValidationInfo) -> object:
 
 def _base(info: ValidationInfo) -> Path:
     """The folder that a relative path starts from: that of the file it stands in, or where the command was given."""
-    bases: Mapping[str, Path] = (info.context or {}).get("bases", {})
-    return bases.get(info.field_name or "", bases.get("", Path.cwd()))
+    reading = sources.current.get()
+    return Path.cwd() if reading is None else reading.base(info.field_name)
 
 
 def _lower(value: object) -> object:
@@ -60,26 +51,13 @@ def _lower(value: object) -> object:
 AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
 Span = Annotated[Duration, Field(gt=0)]
 
-SECRET_WORDS = (
-    "password",
-    "passwd",
-    "passphrase",
-    "token",
-    "secret",
-    "key",
-    "pat",
-    "pin",
-    "otp",
-    "cookie",
-    "credential",
-)
-PLAIN_ENDINGS = frozenset({"id", "name", "user", "username", "url"})
+SECRET_WORD = re.compile(r"(password|passwd|passphrase|token|secret|key|pat|pin|otp|cookie|credential)([_. -]|\Z)")
+PLAIN_ENDING = re.compile(r"(\A|[_. -])(id|name|user|username|url)\Z")
 
 
 def _means_secret(name: str) -> bool:
     """Whether a field of this name holds a secret: `api_key` and `token` do, `token_id` does not."""
-    words = re.split(r"[_\-. ]+", name.lower())
-    return words[-1] not in PLAIN_ENDINGS and any(word.endswith(SECRET_WORDS) for word in words)
+    return bool(SECRET_WORD.search(name.lower())) and not PLAIN_ENDING.search(name.lower())
 
 
 class Protected(Model):
@@ -156,10 +134,9 @@ def _refuse_reference(name: str, text: str) -> str | None:
 
 
 def _read_variable(name: str, where: str, environ: Mapping[str, str]) -> Secret:
-    if name not in environ:
-        raise ConnectionUnusable(f"{where}: the environment variable {name} is not set")
-    if not environ[name]:
-        raise ConnectionUnusable(f"{where}: the environment variable {name} is empty")
+    if not environ.get(name):
+        lacks = "empty" if name in environ else "not set"
+        raise ConnectionUnusable(f"{where}: the environment variable {name} is {lacks}")
     return Secret.normalised(environ[name])
 
 
@@ -192,13 +169,15 @@ def _plain_url(value: str, schemes: Sequence[str], *, path: bool = True) -> str:
     return value
 
 
-class Settings(Model):
+class Settings(BaseSettings):
     """Everything that can be set, checked; made by `load_settings`, or by hand in tests."""
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", strict=True, hide_input_in_errors=True, validate_default=False
+    )
 
     data_dir: AbsolutePath = Field(default_factory=lambda: platformdirs.user_data_path("revoq"))
-    # What may hold a password is not shown where a setting is printed.
+    # repr=False: it may hold a secret, so neither a printed setting nor a mistake shows it.
     database_url: str = Field(default="", validate_default=True, repr=False)
     broker_url: str = Field(default="", validate_default=True, repr=False)
     seal_keys: Secret | None = Field(default=None, validate_default=True, repr=False)
@@ -223,9 +202,16 @@ class Settings(Model):
 
     _secret_files: tuple[Path, ...] = PrivateAttr(default=())
 
-    def model_post_init(self, context: Any, /) -> None:
-        """Remember which files were read: a doctor asks who else can read them."""
-        self._secret_files = tuple((context or {}).get("secret_files", ()))
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: object, **__: object
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Variables over the file, and nothing else; what is made by hand has only what the hand gave it."""
+        reading = sources.current.get()
+        if reading is None:
+            return (init_settings,)
+        file = sources.File(settings_cls, reading)
+        return sources.Variables(settings_cls, reading, file), file
 
     @field_validator("database_url", mode="before")
     @classmethod
@@ -311,7 +297,7 @@ class Settings(Model):
         """Find a connection by name; raises UnknownConnection with the nearest names."""
         if name in self.connections:
             return self.connections[name]
-        says = _nearest(name, self.connections) if self.connections else "; the settings have no connections"
+        says = sources.nearest(name, self.connections) if self.connections else "; the settings have no connections"
         raise UnknownConnection(f"no connection is called {name!r}{says}")
 
 
@@ -329,207 +315,20 @@ def _database_url(value: str, base: Path) -> str:
     raise ValueError("expected sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE, got something else")
 
 
-# ── reading them ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass
-class _Given:
-    """What the sources say: values, where each came from, and the mistakes so far."""
-
-    environ: Mapping[str, str]
-    values: dict[str, Any] = field(default_factory=dict)
-    where: dict[str, str] = field(default_factory=dict)
-    bases: dict[str, Path] = field(default_factory=dict)
-    secret_files: list[Path] = field(default_factory=list)
-    mistakes: list[SettingsError] = field(default_factory=list)
-    document: strictyaml.Document | None = None
-
-    def refuse(self, setting: str, says: str, where: str) -> None:
-        self.mistakes.append(SettingsError(setting, says, where))
-
-    def take(self, setting: str, value: object, where: str, base: Path) -> None:
-        self.values[setting], self.where[setting], self.bases[setting] = value, where, base
-
-
-SETTINGS = tuple(Settings.model_fields)
-LISTS = {"rules_path": os.pathsep, "trust_single_row": ",", "commands_allowed": os.pathsep}
-NUMBERS = frozenset({"urgent_threads", "bulk_threads", "flower_port", "body_limit"})
-
-
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Read every source; raises SettingsErrors with all mistakes at once."""
-    given = _Given(os.environ if environ is None else environ)
-    _read_config(given)
-    _read_variables(given)
-    made = _check(given)
-    if given.mistakes or made is None:
-        raise SettingsErrors(given.mistakes)
-    return made
-
-
-def _read_config(given: _Given) -> None:
-    path = _find_config(given)
-    if path is None:
-        return
-    file = _show(path)
+    reading = sources.Reading(os.environ if environ is None else environ)
+    under_way = sources.current.set(reading)
     try:
-        document = strictyaml.parse(path.read_text("utf-8"), file)
-    except RuleErrors as errors:
-        for mistake in errors.mistakes:
-            given.refuse("", mistake.message, f"{file}:{mistake.line}")
-        return
-    except (OSError, UnicodeDecodeError) as error:
-        given.refuse(CONFIG, f"cannot read it as text: {getattr(error, 'strerror', 'not UTF-8')}", file)
-        return
-    given.document, given.bases[""] = document, path.absolute().parent
-    if isinstance(document.value, dict):
-        _take_entries(given, document, path.absolute())
-    elif document.value is not None:
-        given.refuse("", "expected settings as `name: value`", f"{file}:1")
-
-
-def _find_config(given: _Given) -> Path | None:
-    """The named file, the one in this folder, or the one in the data folder. A named one has to exist."""
-    if named := given.environ.get(CONFIG):
-        return Path(named).expanduser()
-    data_dir = given.environ.get(f"{PREFIX}DATA_DIR") or platformdirs.user_data_dir("revoq")
-    nearby = (Path(CONFIG_NAME), Path(data_dir).expanduser() / CONFIG_NAME)
-    return next((path for path in nearby if path.is_file()), None)
-
-
-def _take_entries(given: _Given, document: strictyaml.Document, path: Path) -> None:
-    for key, value in document.value.items():
-        where = f"{document.file}:{document.line([key])}"
-        setting = key.removesuffix("_file")
-        if key == "seal_keys":
-            given.refuse(
-                key, "keys may not stand in this file: say seal_keys_file, or leave it to the data folder", where
-            )
-        elif key in SETTINGS:
-            given.take(key, value, where, path.parent)
-            if key in SECRET_SETTINGS and isinstance(value, str) and _has_password(value):
-                given.secret_files.append(path)
-        elif key == setting or setting not in SETTINGS or setting == "connections":
-            given.refuse(key, f"there is no such setting{_nearest(key, SETTINGS)}", where)
-        elif setting in document.value:
-            given.refuse(setting, f"given twice: as {setting} and as {key}", where)
-        elif not isinstance(value, str):
-            given.refuse(key, "expected the path of a file", where)
-        else:
-            _take_file(given, setting, path.parent / Path(value).expanduser(), where)
-
-
-def _read_variables(given: _Given) -> None:
-    known = {CONFIG: ""}
-    for setting in SETTINGS:
-        name = PREFIX + setting.upper()
-        if setting == "connections":
-            continue
-        known |= {name: setting, f"{name}_FILE": setting}
-        # A variable that is set to nothing counts as not set: compose files pass on what was never given.
-        value, file = given.environ.get(name), given.environ.get(f"{name}_FILE")
-        if value and file:
-            given.refuse(setting, f"given twice: as {name} and as {name}_FILE", "environment")
-        elif value:
-            given.take(setting, _from_text(setting, value), name, Path.cwd())
-        elif file:
-            _take_file(given, setting, Path(file).expanduser().absolute(), f"{name}_FILE")
-    unknown = {name for name in given.environ if name.startswith(PREFIX)} - known.keys() - _referenced(given)
-    for name in sorted(unknown):
-        says = f"set it in {CONFIG_NAME}" if name == f"{PREFIX}CONNECTIONS" else f"no setting{_nearest(name, known)}"
-        given.refuse(name, f"there is {says}" if says.startswith("no ") else says, "environment")
-
-
-def _referenced(given: _Given) -> set[str]:
-    """The variables that identities refer to: one of them may well start with our prefix."""
-    connections = given.values.get("connections")
-    found: set[str] = set()
-    for connection in connections.values() if isinstance(connections, dict) else ():
-        identity = connection.get("identity") if isinstance(connection, dict) else None
-        texts = [text for text in identity.values() if isinstance(text, str)] if isinstance(identity, dict) else []
-        found |= {text.removeprefix("env:") for text in texts if text.startswith("env:")}
-    return found
-
-
-def _take_file(given: _Given, setting: str, path: Path, where: str) -> None:
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        given.refuse(setting, f"cannot read {path} as text: {getattr(error, 'strerror', 'not UTF-8')}", where)
-        return
-    given.secret_files.append(path)
-    text = text.removesuffix("\n").removesuffix("\r")
-    given.take(setting, _from_text(setting, text), f"{where} ({path})", path.parent)
-
-
-def _from_text(setting: str, text: str) -> object:
-    """Variables and files know only texts; what does not look as it should is left for the check to refuse."""
-    if setting == "seal_keys":
-        return Secret(text)
-    if setting in NUMBERS:
-        return int(text) if re.fullmatch(r"\d{1,18}", text) else text
-    if setting in LISTS:
-        return [part.strip() for part in text.split(LISTS[setting]) if part.strip()]
-    return text
-
-
-def _check(given: _Given) -> Settings | None:
-    context = {"bases": given.bases, "secret_files": given.secret_files}
-    try:
-        return Settings.model_validate(given.values, context=context)
+        made = Settings()
     except ValidationError as errors:
-        for error in errors.errors(include_url=False):
-            place = tuple(part for part in error["loc"] if part != "[key]")
-            given.refuse(".".join(map(str, place)), _explain(error), _place(given, place))
-    return None
-
-
-def _place(given: _Given, place: tuple[str | int, ...]) -> str:
-    """A line of the file, where the value came from there; else the variable; nothing where it is a default."""
-    setting = str(place[0]) if place else ""
-    where = given.where.get(setting, "")
-    if given.document is not None and where.startswith(f"{given.document.file}:") and not where.endswith(")"):
-        return f"{given.document.file}:{given.document.line(place)}"
-    return where
-
-
-def _explain(error: ErrorDetails) -> str:
-    """One sentence: what was expected and what came, unless that may be a secret."""
-    if error["type"] == "extra_forbidden":
-        known = [name for name in (*Connection.model_fields, *Protected.model_fields) if name != "name"]
-        return f"there is no such key{_nearest(str(error['loc'][-1]), known)}"
-    if error["type"] == "missing":
-        return "expected a value, got nothing"
-    if error["type"] == "value_error":
-        return str(error["ctx"]["error"])
-    if error["type"] == "string_pattern_mismatch":
-        wanted = f"expected a text like {error['ctx']['pattern']}"
-    else:
-        wanted = re.sub(r"^Input (?:should be|is not) ", "expected ", error["msg"]).replace("dictionary", "mapping")
-    hidden = error["loc"][0] in SECRET_SETTINGS or "identity" in error["loc"]
-    return f"{wanted}, got {'something else' if hidden else _shorten(error['input'])}"
-
-
-def _shorten(value: object) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 80 else f"{shown[:77]}..."
-
-
-def _show(path: Path) -> str:
-    """The path as a person would write it here."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-def _nearest(name: str, known: Mapping[str, object] | Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
-
-
-def _has_password(url: str) -> bool:
-    try:
-        return urlsplit(url).password is not None
-    except ValueError:
-        return True
+        reading.tell(errors, Settings, {*Connection.model_fields, *Protected.model_fields} - {"name"})
+    finally:
+        sources.current.reset(under_way)
+    if reading.mistakes:
+        raise SettingsErrors(reading.mistakes)
+    made._secret_files = tuple(reading.secret_files)  # noqa: SLF001 - the same module's
+    return made
 
 
 # ── the one in use ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -78,8 +78,16 @@ class Door(click.Group):
         except BrokenPipeError:
             return _hush()
         except Exception as error:  # noqa: BLE001 - the last line before a traceback, which nobody is to see
-            return int(importlib.import_module(FAILURES).tell(error))
+            return _tell(error)
         return code if isinstance(code, int) else 0
+
+
+def _tell(error: Exception) -> int:
+    try:
+        return int(importlib.import_module(FAILURES).tell(error))
+    except ImportError as missing:
+        click.echo(f"revoq: this installation is not whole: {missing.name} cannot be loaded", err=True)
+        return 1
 
 
 def _say_usage(error: click.UsageError) -> None:

@@ -42,8 +42,8 @@ def command(*, keep: bool) -> None:
 
     Everything is embedded and in a temporary folder: nothing of your own is read or changed, and nothing is left.
     """
-    # A terminal that is closed, or a supervisor that ends us, must leave no process behind either.
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    # Whoever ends us, by whatever signal, and also where a shell let us begin with Ctrl-C ignored: nothing is left.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     with set_up() as stage:
         settings = adopt(stage.settings)

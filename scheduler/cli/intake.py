@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from rules.errors import BadInput
+from rules.inputs import is_secret, variables_of
 from rules.schema import Rule
 from rules.secret import Secret
 from scheduler.cli.output import note
@@ -103,8 +104,7 @@ def _announce(stream: Any) -> None:
 
 def secret_variables(rule: Rule) -> frozenset[str]:
     """The variables whose values are secret: those that the rule calls so, and what another rule would find."""
-    said = {name for name, variable in rule.variables.items() if variable.secret}
-    return frozenset(said | {depends.variable for depends in rule.depends_on_rule})
+    return frozenset(name for name in variables_of(rule) if is_secret(rule, name))
 
 
 def split_pairs(pairs: Iterable[str]) -> dict[str, str]:

@@ -53,6 +53,9 @@ def show_list(*, state: str | None, intent: str | None, form: str, limit: int, *
     if form == JSON:
         write_json([job_line(line) for line in lines])
         return
+    if not lines:
+        say("No job fits." if any((state, intent, *filters.values())) else "There are no jobs yet.")
+        return
     now = db.now()
     rows = [
         (line.id, story.what(line), standing(line.state, line.verdict, line.reason), ago(line.first_seen, now))

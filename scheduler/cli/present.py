@@ -132,6 +132,13 @@ def job_whole(
     }
 
 
+def describe_candidate(candidate: dict[str, object]) -> str:
+    """What tells a candidate from the others, beside its id."""
+    shown = candidate.get("shown")
+    fields = shown if isinstance(shown, dict) else {}
+    return ", ".join(f"{name} {value}" for name, value in fields.items() if value != candidate.get("id"))
+
+
 def credential_row(credential: Credential) -> dict[str, Any]:
     return {
         "id": credential.id,

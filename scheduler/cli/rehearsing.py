@@ -8,9 +8,8 @@ from typing import Any
 from rules.decide import Decision, Do, Expire, Finish, Park, Wait
 from rules.lifecycle import UNFINISHED, Ending, Reason, State, ending
 from rules.plan import Purpose
-from scheduler.cli.present import coming_row, read_row
+from scheduler.cli.present import coming_row, describe_candidate, read_row
 from scheduler.cli.story import Line
-from scheduler.cli.waiting import describe
 from scheduler.submit import Checked
 from worker.rehearsal import Coming, Rehearsal, Taken
 
@@ -153,5 +152,5 @@ def _candidates(found: Rehearsal) -> Iterator[Line]:
         return
     yield 2, f"Candidates ({len(found.candidates)}):"
     for candidate in found.candidates:
-        yield 4, f"{candidate.get('id')}: {describe(dict(candidate))}"
+        yield 4, f"{candidate.get('id')}: {describe_candidate(dict(candidate))}"
     yield 2, "Without --dry-run the job is parked, and one of them can be picked."

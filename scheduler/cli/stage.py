@@ -132,13 +132,15 @@ def start_sandbox(checkout: Path) -> Sandbox:
         start_new_session=True,
     )
     assert process.stdout is not None  # noqa: S101 - it is a pipe
-    line = process.stdout.readline()
     try:
-        return Sandbox(process, str(json.loads(line)["base_url"]))
-    except (ValueError, KeyError, TypeError):
+        return Sandbox(process, str(json.loads(process.stdout.readline())["base_url"]))
+    except BaseException as error:
+        # A Ctrl-C that comes here must not leave it behind either.
         process.kill()
         process.wait()
-        raise NotStarted("the pretend providers do not start: python -m tests.sandbox tells why") from None
+        if isinstance(error, ValueError | KeyError | TypeError):
+            raise NotStarted("the pretend providers do not start: python -m tests.sandbox tells why") from None
+        raise
 
 
 def furnish(folder: Path, checkout: Path, sandbox: Sandbox) -> Stage:

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rules.lifecycle import Reason, State
-from scheduler.cli.present import advice_for, ending_of, job_whole, standing, told
-from scheduler.cli.waiting import describe
+from scheduler.cli.present import advice_for, describe_candidate, ending_of, job_whole, standing, told
 from worker.ledger import reads
 from worker.ledger.database import Database
 from worker.ledger.rows import Credential, Job, JobLine, Step
@@ -45,13 +44,15 @@ def headline(job: Job, steps: Sequence[Step]) -> Iterator[Line]:
     yield 0, f"{job.id} {standing(job.state, job.verdict, job.reason)}: {how.says}"
     if job.says:
         yield 2, f"What came: {job.says}"
+    elif job.state is State.RUNNING and steps and steps[-1].says:
+        yield 2, f"So far: {steps[-1].says}"
     if job.state is State.WAITING:
         yield 2, f"Looks again on {told(job.not_before)}"
     candidates = (job.candidates or []) if job.reason == Reason.NEEDS_SELECTION else []
     if candidates:
         yield 2, f"Candidates ({len(candidates)}):"
         for candidate in candidates:
-            yield 4, f"{candidate.get('id')}: {describe(candidate)}"
+            yield 4, f"{candidate.get('id')}: {describe_candidate(candidate)}"
         yield 2, "Pick one, and the job goes on with it:"
         yield 4, f"revoq jobs select {job.id} CANDIDATE"
     elif how.advice:
@@ -63,9 +64,9 @@ def headline(job: Job, steps: Sequence[Step]) -> Iterator[Line]:
 
 def _advice(text: str) -> Iterator[Line]:
     """A command that ends the advice stands on a line of its own, so that it can be copied."""
-    words, colon, command = text.partition(": revoq ")
-    yield 2, words + colon[:1]
-    if command:
+    words, then, command = text.partition("then: revoq ")
+    yield 2, words + then.removesuffix(" revoq ")
+    if then:
         yield 4, f"revoq {command}"
 
 

@@ -18,7 +18,7 @@ from rules.lifecycle import State
 from rules.schema import parse_duration
 from scheduler.cli.answering import ask_workers
 from scheduler.cli.output import clean, console, note, write_table
-from scheduler.cli.present import SETTLED
+from scheduler.cli.present import SETTLED, describe_candidate
 from worker.ledger import reads
 from worker.ledger.database import Database
 from worker.ledger.rows import Job
@@ -134,17 +134,10 @@ def can_ask() -> bool:
 def offer(job: Job) -> str | None:
     """Show a parked job's candidates and have one picked; its id, or None where none was."""
     candidates = job.candidates or []
-    rows = [[number, row.get("id"), describe(row)] for number, row in enumerate(candidates, start=1)]
+    rows = [[number, row.get("id"), describe_candidate(row)] for number, row in enumerate(candidates, start=1)]
     note(f"{job.says}. Which one is it?")
     write_table(["", "id", "what it looks like"], rows, whole=2, err=True)
     choice = click.prompt(
         "Its number, or 0 to leave it to somebody else", type=click.IntRange(0, len(rows)), default=0, err=True
     )
     return str(candidates[choice - 1]["id"]) if choice else None
-
-
-def describe(candidate: dict[str, object]) -> str:
-    """What tells a candidate from the others."""
-    shown = candidate.get("shown")
-    fields = shown if isinstance(shown, dict) else {}
-    return ", ".join(f"{name} {value}" for name, value in fields.items())

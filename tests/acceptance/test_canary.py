@@ -112,7 +112,11 @@ def test_a_planted_secret_is_nowhere_but_at_the_provider(
 
     assert {job["verdict"] or job["reason"] for job in jobs} == {"revoked", "already_revoked", "not_recognised"}
     assert heard, "the monitor heard nothing, so the test shows nothing"
-    assert jobs[0]["id"] in flower.text, "Flower knows no task, so the test shows nothing"
+    shown = {name: task for name, task in flower.json().items() if task["name"] == "revoke"}
+    assert {task["state"] for task in shown.values()} == {"SUCCESS", "FAILURE"}, "Flower shows how the jobs stand"
+    assert {task["args"] for task in shown.values()} == {"(jupyterhub.token revoke)"}
+    assert {name.rpartition(".")[0] for name in shown} == {job["id"] for job in jobs}
+    assert "not_recognised" in flower.text
     places = {
         "broker dump": snapshot,
         "MONITOR": b"\n".join(heard),

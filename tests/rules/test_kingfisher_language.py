@@ -405,6 +405,19 @@ def test_stricter_an_unknown_name_is_a_mistake_everywhere(place: str) -> None:
     assert "NOPE is defined nowhere before" in wrong[0]
 
 
+@pytest.mark.parametrize("beside", [True, False])
+def test_multipart(*, beside: bool) -> None:
+    """Parts may stand in a request or beside it; Kingfisher ignores them in a revocation, and revoq sends them."""
+    parts = {"parts": [{"name": "key", "type": "text", "content": "{{ TOKEN }}", "content_type": "text/plain"}]}
+    said = http(OK, method="POST")
+    said["content"] |= {"multipart": parts} if beside else {}
+    said["content"]["request"] |= {} if beside else {"multipart": parts}
+    _, headers, body = sent(said)
+    assert headers["Content-Type"].startswith("multipart/form-data; boundary=")
+    assert 'name="key"' in (body or "")
+    assert SECRET in (body or "")
+
+
 # ── the keys of a rule ────────────────────────────────────────────────────────────────────────────────────────────
 
 EVERY_KEY = rule(

@@ -107,13 +107,13 @@ def running_hub(directory: Path) -> Iterator[Hub]:
 
 
 def find_proxy() -> Path:
-    """JupyterHub's proxy, an npm package: named by REVOQ_TEST_CHP, or on the PATH."""
-    found = os.environ.get("REVOQ_TEST_CHP") or shutil.which("configurable-http-proxy")
+    """JupyterHub's proxy, an npm package: named by CONFIGURABLE_HTTP_PROXY, or on the PATH."""
+    found = os.environ.get("CONFIGURABLE_HTTP_PROXY") or shutil.which("configurable-http-proxy")
     if found and shutil.which(found):
         return Path(found).absolute()
     return report_missing(
         "configurable-http-proxy",
-        "npm install configurable-http-proxy somewhere, and put it on the PATH or name it in REVOQ_TEST_CHP",
+        "npm install configurable-http-proxy somewhere, and put it on the PATH or name it in CONFIGURABLE_HTTP_PROXY",
     )
 
 

@@ -89,7 +89,9 @@ def running_recorder() -> Iterator[Recorder]:
             recorder.seen.append(seen)
             said = recorder.script(seen)
             self.send_response(said.status)
-            given = {"Content-Type": "application/json", **said.headers, "Content-Length": str(len(said.sent))}
+            # Nobody's connection outlives the test.
+            given = {"Content-Type": "application/json", "Connection": "close", **said.headers}
+            given["Content-Length"] = str(len(said.sent))
             for name, value in given.items():
                 self.send_header(name, value)
             self.end_headers()

@@ -16,6 +16,7 @@ from rules.lifecycle import State
 from rules.secret import Secret
 from scheduler.submit import Order, check, new_job
 from tests.sandbox import Sandbox
+from worker.client import hang_up
 from worker.engine import carry
 from worker.ledger import moves, reads
 from worker.ledger.database import upgrade
@@ -102,4 +103,5 @@ def open_bench(
         yield Bench(runtime, sandbox)
     finally:
         runtime.connections.close()
+        hang_up()
         runtime.database.dispose()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,35 +23,29 @@ def cast(sandbox: Sandbox) -> Cast:
 
 
 @pytest.fixture
-def bench(
-    tmp_path: Path, database_url: str, sandbox: Sandbox, cast: Cast, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Bench]:
+def connected(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A connection to every pretend provider, with the variables that they refer to set."""
+    for name, value in environment(cast).items():
+        monkeypatch.setenv(name, value)
+    return connections(cast)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, database_url: str, sandbox: Sandbox, connected: dict[str, Any]) -> Iterator[Bench]:
     """A runtime with a connection to every pretend provider, on SQLite and on PostgreSQL."""
-    for name, value in environment(cast).items():
-        monkeypatch.setenv(name, value)
-    with open_bench(tmp_path, database_url, sandbox, connections=connections(cast)) as opened:
+    with open_bench(tmp_path, database_url, sandbox, connections=connected) as opened:
         yield opened
 
 
 @pytest.fixture
-def sqlite_bench(
-    tmp_path: Path, sqlite_url: str, sandbox: Sandbox, cast: Cast, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Bench]:
+def sqlite_bench(tmp_path: Path, sqlite_url: str, sandbox: Sandbox, connected: dict[str, Any]) -> Iterator[Bench]:
     """The same on SQLite alone, where a test is not about the database."""
-    for name, value in environment(cast).items():
-        monkeypatch.setenv(name, value)
-    with open_bench(tmp_path, sqlite_url, sandbox, connections=connections(cast)) as opened:
+    with open_bench(tmp_path, sqlite_url, sandbox, connections=connected) as opened:
         yield opened
 
 
 @pytest.fixture
-def impatient_bench(
-    tmp_path: Path, sqlite_url: str, sandbox: Sandbox, cast: Cast, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Bench]:
+def impatient_bench(tmp_path: Path, sqlite_url: str, sandbox: Sandbox, connected: dict[str, Any]) -> Iterator[Bench]:
     """One that gives up after a second, for providers that never answer as they should."""
-    for name, value in environment(cast).items():
-        monkeypatch.setenv(name, value)
-    with open_bench(
-        tmp_path, sqlite_url, sandbox, connections=connections(cast), settings={"retry_for": "1s"}
-    ) as opened:
+    with open_bench(tmp_path, sqlite_url, sandbox, connections=connected, settings={"retry_for": "1s"}) as opened:
         yield opened

@@ -70,6 +70,41 @@ def test_an_empty_variable_is_not_given(load: Load) -> None:
     assert load("flower_port: 1\n", REVOQ_FLOWER_PORT="", REVOQ_BROKER_URL="").flower_port == 1
 
 
+def test_by_hand_nothing_else_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings made by hand have what the hand gave them, whatever the shell and its folder say."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REVOQ_FLOWER_PORT", "1")
+    (tmp_path / "revoq.yaml").write_text("claim: nonsense\n", "utf-8")
+    assert Settings(data_dir=tmp_path).flower_port == 5555
+
+
+def test_only_the_exact_name_is_ours(load: Load) -> None:
+    """Two spellings of one name would leave open which one wins; neither source takes a second one."""
+    assert load(REVOQ_FLOWER_PORT="2", revoq_flower_port="3").flower_port == 2
+    assert mistakes(load, "Claim: 1m\n", REVOQ_flower_port="3") == [
+        "revoq.yaml:1: Claim: there is no such setting; did you mean claim?",
+        "environment: REVOQ_flower_port: there is no setting; did you mean REVOQ_FLOWER_PORT?",
+    ]
+
+
+@pytest.mark.parametrize("text", ["true", "8.0", " 8", "1_000", "[8]", "0x8", "-8"])
+def test_a_number_is_digits(load: Load, text: str) -> None:
+    """What only resembles a number is refused: pydantic-settings by itself takes `true` for 1."""
+    assert mistakes(load, REVOQ_BULK_THREADS=text) == [
+        f"REVOQ_BULK_THREADS: bulk_threads: expected a valid integer, got {text!r}"
+    ]
+
+
+def test_debugging_pydantic_settings_shows_no_secret(
+    load: Load, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its debug mode logs what every source says; here it says nothing."""
+    monkeypatch.setenv("PYDANTIC_SETTINGS_DEBUG", "1")
+    caplog.set_level("DEBUG")
+    load(REVOQ_DATABASE_URL="postgresql://u:hunter2@db/x")
+    assert "hunter2" not in caplog.text
+
+
 def test_a_value_may_come_from_a_file(load: Load, tmp_path: Path) -> None:
     """`REVOQ_X_FILE` and `x_file` name a file whose text is the value; its last line break is not part of it."""
     (tmp_path / "url").write_text("postgresql://revoq:hunter2@db/revoq\n", "utf-8")

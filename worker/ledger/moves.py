@@ -60,7 +60,7 @@ MATTER = (
 """What was asked: told by a chain's first row alone."""
 REQUEST = ("ticket", "owner", "cause", "queue", "priority")
 """For what reason it was asked, and how urgently: told by the first row and by every join."""
-LEARNED = frozenset({"provider_id", "subject", "expires_at", "alive_at", "dead_at"})
+LEARNED = frozenset({"provider_id", "subject", "expires_at", "alive_at", "alive_where", "dead_at"})
 """What a step may teach about its credential."""
 
 

@@ -30,8 +30,6 @@ from worker.ledger.rows import (
 )
 from worker.ledger.statements import is_due
 
-KNEW = (Verdict.REVOKED, Verdict.ALREADY_REVOKED, Verdict.DISABLED, Verdict.RESTORED, Verdict.ROTATED)
-"""Endings that show that this account knew the credential."""
 LINE = tuple(column for column in tables.jobs.c if column.name in JobLine.__slots__)
 """What a listing needs of a job: no plan, no inputs."""
 SEALED = tuple(column for column in tables.secrets.c if column.name in SealedSecret.__slots__)
@@ -157,14 +155,12 @@ def open_job(db: Database, credential_id: str, intent: Intent) -> str | None:
         return conn.scalar(query)
 
 
-def known(db: Database, credential_id: str, since_job: str) -> bool:
-    """Whether this account knew the credential before this job: it was seen alive, or another job proved its end."""
-    alive = exists().where(tables.credentials.c.id == credential_id, tables.credentials.c.alive_at.is_not(None))
-    ended = exists().where(
-        tables.jobs.c.credential == credential_id, tables.jobs.c.id != since_job, tables.jobs.c.verdict.in_(KNEW)
-    )
+def known(db: Database, credential_id: str, where: str) -> bool:
+    """Whether the credential was ever seen alive at these base URLs: evidence that this account knew it."""
+    columns = tables.credentials.c
+    seen = exists().where(columns.id == credential_id, columns.alive_at.is_not(None), columns.alive_where == where)
     with db.read() as conn:
-        return conn.scalar(select(or_(alive, ended))) is True
+        return conn.scalar(select(seen)) is True
 
 
 def secrets_of(db: Database, job_id: str) -> list[SealedSecret]:

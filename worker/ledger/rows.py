@@ -213,6 +213,7 @@ class Credential:
     expires_at: int | None
     first_seen: int
     alive_at: int | None
+    alive_where: str | None
     dead_at: int | None
 
 

@@ -51,6 +51,7 @@ credentials = Table(
     Column("expires_at", BigInteger),
     Column("first_seen", BigInteger, nullable=False),
     Column("alive_at", BigInteger),  # the last probe that said alive: evidence that this account knew it
+    Column("alive_where", Text),  # and the base URLs that it was asked at: another region's word is no evidence here
     Column("dead_at", BigInteger),  # the last probe that said dead
     UniqueConstraint("fingerprint", "rule", "connection"),
     Index("ix_credentials_provider_id", "connection", "provider_id"),

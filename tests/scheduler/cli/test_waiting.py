@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
+from click.testing import CliRunner
 
 from rules.lifecycle import Reason, Verdict
+from scheduler.cli.waiting import offer
 from tests.scheduler.cli.conftest import TOKEN, Home, Jobs
 from worker.ledger import moves, reads
 from worker.ledger.database import Database
@@ -88,6 +90,21 @@ def test_time_is_over(home: Home, db: Database) -> None:
     assert "the job is safe in the ledger: is `revoq up` running?" in done.stderr
     assert "not finished yet" in done.stdout
     assert [line.state for line in reads.jobs(db)] == ["queued"]
+
+
+@pytest.mark.parametrize(("answer", "picked"), [("2\n", "key_2"), ("7\n1\n", "key_1"), ("\n", None), ("0\n", None)])
+def test_a_person_picks_a_candidate(db: Database, jobs: Jobs, answer: str, picked: str | None) -> None:
+    """By its number, beside what it looks like; no answer leaves the job parked."""
+    rows = [{"id": "key_1", "shown": {"id": "key_1", "owner": "erin"}}, {"id": "key_2", "shown": {"owner": "dana"}}]
+    job = reads.job(db, jobs.parked(Reason.NEEDS_SELECTION, rows))
+
+    with CliRunner().isolation(input=answer) as (_, err, _):
+        found = offer(job)
+
+    assert found == picked
+    shown = err.getvalue().decode()
+    assert "owner erin" in shown
+    assert "id key_1" not in shown
 
 
 def test_without_waiting(home: Home, db: Database) -> None:

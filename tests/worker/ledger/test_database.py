@@ -6,6 +6,7 @@ import os
 import re
 import stat
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -200,19 +201,44 @@ def test_nothing_is_opened_early(tmp_path: Path) -> None:
 
 
 def test_forked_child(db: Database) -> None:
-    """A forked child opens connections of its own, and the parent's go on working."""
+    """A forked child works, and so does its parent afterwards."""
     job = claimed(db).job.id
+    assert run_in_child(lambda: moves.submit(db, new_job())) == 0
+    with db.read() as conn:
+        assert {job} < set(conn.scalars(select(jobs.c.id)))
+
+
+def test_forked_child_connects_anew(postgres_url: str) -> None:
+    """A forked child talks over a connection of its own: two processes on one would mix their answers."""
+    database = Database(postgres_url)
+    parents = backend(database)
+    assert run_in_child(lambda: check_other(backend(database), parents)) == 0
+    assert backend(database) == parents
+    database.dispose()
+
+
+def backend(database: Database) -> int:
+    """The server's process behind the connection in use."""
+    with database.read() as conn:
+        return int(conn.scalar(text("SELECT pg_backend_pid()")) or 0)
+
+
+def check_other(one: int, other: int) -> None:
+    """Fail where two processes are the same."""
+    if one == other:
+        raise ValueError(one)
+
+
+def run_in_child(action: Callable[[], object]) -> int:
+    """Do it in a forked process; 0 where nothing was raised."""
     child = os.fork()
     if child == 0:
         try:
-            moves.submit(db, new_job())
+            action()
         except BaseException:  # noqa: BLE001 - the parent reads the code
             os._exit(1)
         os._exit(0)
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
-    with db.read() as conn:
-        assert {job} < set(conn.scalars(select(jobs.c.id)))
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 @pytest.mark.parametrize(

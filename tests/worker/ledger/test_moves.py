@@ -78,6 +78,16 @@ def test_submit_after_the_end(db: Database) -> None:
     assert claim.job.credential == reads.job(db, again.job_id).credential
 
 
+def test_submit_fills_gaps(db: Database) -> None:
+    """What a requester says of a credential counts only where the provider has not said it."""
+    first = claimed(db, new_job(fingerprint="a" * 64))
+    looked(db, first, credential={"subject": "bob"})
+    moves.finish(db, first, Verdict.ALIVE, "alive")
+    second = claimed(db, new_job(fingerprint="a" * 64, subject="mallory", provider_id="7"))
+    known = reads.credential(db, second.job.credential)
+    assert (known.subject, known.provider_id) == ("bob", "7")
+
+
 def test_submit_at_once(db: Database) -> None:
     """Of many submissions of the same at the same moment, one opens a job and all others join it."""
     results = at_once(*(lambda: moves.submit(db, new_job(fingerprint="a" * 64)) for _ in range(12)))

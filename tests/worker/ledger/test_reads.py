@@ -104,25 +104,21 @@ def test_history(db: Database) -> None:
 
 
 def test_known(db: Database) -> None:
-    """Evidence that this account knew a credential: it was seen alive, or an earlier job proved its end."""
-    first = claimed(db, new_job(fingerprint="a" * 64))
-    assert not reads.known(db, first.job.credential, first.job.id)
-    moves.finish(db, first, Verdict.REVOKED, "dead")
-    assert not reads.known(db, first.job.credential, first.job.id)
-    second = claimed(db, new_job(fingerprint="a" * 64))
-    assert reads.known(db, second.job.credential, second.job.id)
-    other = claimed(db)
-    looked(db, other, credential={"alive_at": db.now()})
-    assert reads.known(db, other.job.credential, other.job.id)
+    """Evidence that this account knew a credential: it was seen alive, at the same base URLs."""
+    claim = claimed(db)
+    assert not reads.known(db, claim.job.credential, "https://us.example.com")
+    looked(db, claim, credential={"alive_at": db.now(), "alive_where": "https://us.example.com"})
+    assert reads.known(db, claim.job.credential, "https://us.example.com")
+    assert not reads.known(db, claim.job.credential, "https://eu.example.com")
 
 
 @pytest.mark.parametrize("verdict", [Verdict.ACKNOWLEDGED, Verdict.DEAD, Verdict.INCONCLUSIVE])
 def test_not_known(db: Database, verdict: Verdict) -> None:
-    """An ending that proves nothing is no evidence: the wrong region says dead as well."""
+    """An ending without a look at a living credential is no evidence: the wrong region says dead as well."""
     first = claimed(db, new_job(fingerprint="a" * 64))
     moves.finish(db, first, verdict, "…")
     second = claimed(db, new_job(fingerprint="a" * 64))
-    assert not reads.known(db, second.job.credential, second.job.id)
+    assert not reads.known(db, second.job.credential, "https://us.example.com")
 
 
 def test_secrets_of(db: Database) -> None:

@@ -42,6 +42,7 @@ def create_credentials_and_jobs() -> None:
         sa.Column("expires_at", sa.BigInteger()),
         sa.Column("first_seen", sa.BigInteger(), nullable=False),
         sa.Column("alive_at", sa.BigInteger()),
+        sa.Column("alive_where", sa.Text()),
         sa.Column("dead_at", sa.BigInteger()),
         sa.PrimaryKeyConstraint("id", name="pk_credentials"),
         sa.UniqueConstraint("fingerprint", "rule", "connection", name="uq_credentials_fingerprint_rule_connection"),

@@ -1,0 +1,51 @@
+"""What a requester may hand in for a rule: the secret and the variables, checked before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rules.errors import BadInput
+from rules.loader import LoadedRule, hosts_of
+from rules.pattern import TIME_LIMIT, compile_pattern, match_secret
+from rules.schema import Rule, Variable
+from rules.secret import Secret
+
+
+def check_inputs(loaded: LoadedRule, secret: Secret | None, variables: Mapping[str, str]) -> None:
+    """Raise BadInput with a sentence where the secret or a variable is not what the rule expects."""
+    if secret is not None:
+        if not secret:
+            raise BadInput("the secret is empty: nothing came on standard input")
+        match_secret(loaded.rule, secret.reveal())
+    known = variables_of(loaded.rule) | set(hosts_of(loaded))
+    mistakes = [f"there is no variable {name}" for name in sorted(set(variables) - known)]
+    mistakes += [says for name in loaded.rule.variables if (says := _find_mistake(loaded.rule, name, variables))]
+    if mistakes:
+        names = ", ".join(sorted(known)) or "none"
+        raise BadInput(f"{loaded.rule.id}: {'; '.join(mistakes)}. Its variables: {names}")
+
+
+def variables_of(rule: Rule) -> set[str]:
+    """The names that a requester may give."""
+    return set(rule.variables) | {depends.variable for depends in rule.depends_on_rule}
+
+
+def is_secret(rule: Rule, name: str) -> bool:
+    """Whether a variable has to be sealed: one that another rule finds is a credential, or a part of one."""
+    dependent = any(depends.variable == name for depends in rule.depends_on_rule)
+    return dependent or (name in rule.variables and rule.variables[name].secret)
+
+
+def _find_mistake(rule: Rule, name: str, given: Mapping[str, str]) -> str:
+    variable = rule.variables[name]
+    if variable.required and name not in given:
+        return f"{name} is needed ({variable.about}): give --var {name}=…"
+    if name in given and not _fits(variable, given[name]):
+        return f"{name} ({variable.about}): expected {variable.pattern}, got something else"
+    return ""
+
+
+def _fits(variable: Variable, value: str) -> bool:
+    if variable.pattern is None:
+        return True
+    return compile_pattern(variable.pattern).fullmatch(value, timeout=TIME_LIMIT) is not None
