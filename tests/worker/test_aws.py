@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from tests.servers.moto import Key, Moto
 from tests.worker.bench import Bench, open_bench
 from worker import amazon
 
+ROOT = Path(__file__).parents[2]
 KINGFISHER = """
 rules:
   - name: AWS secret, as Kingfisher writes it
@@ -172,3 +175,26 @@ def test_a_deactivated_key_is_activated_again(aws: Bench, moto: Moto, keys: list
 
     assert job.verdict is Verdict.RESTORED
     assert statuses(moto, keys) == ["Active"] * 4
+
+
+def test_without_the_extra_the_order_is_refused_in_a_sentence() -> None:
+    """boto3 is optional: everything else works without it, and whoever asks for AWS is told what to install."""
+    script = """
+import sys
+sys.modules["boto3"] = None
+from worker import steps
+from rules.lifecycle import Intent
+from rules.loader import builtin, load
+from rules.plan import plan
+from worker.settings import Settings
+rules = load([builtin()])
+for name, given in (("aws.access_key", {"AKID", "TOKEN"}), ("sendgrid.api_key", {"TOKEN"})):
+    loaded = rules.get(name)
+    print(steps.refuse(plan(loaded, Intent.REVOKE, given), loaded.rule, Settings()))
+"""
+
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    refused, other = done.stdout.splitlines()
+    assert "boto3, which is not installed: pip install 'revoq[aws]'" in refused
+    assert other == "None"
