@@ -46,6 +46,8 @@ Mistake = tuple[Place, str]
 
 ACTOR = "ACTOR"
 """A name for `given` and `unless` alone: known where a connection signs."""
+SUBJECT = "SUBJECT"
+"""The name by which a listing's templates know the person whose credentials are asked for."""
 LOOKS = frozenset({"probe", "verify", "disabled", "recognise"})
 
 
@@ -254,6 +256,10 @@ def check_rule(rule: Rule, provider: Provider | None) -> list[Mistake]:
         known |= frozenset(step.extract)
     _check_steps(checks, rule, known)
     _check_looks(checks, rule, probe, known)
+    if rule.listing is not None:
+        listed = frozenset({SUBJECT, *rule.variables})
+        checks.request(("listing", "request"), rule.listing.request, listed)
+        checks.select(("listing", "select"), rule.listing.select, listed)
     checks.names(("credential",), _names_of(rule.credential), known)
     _check_recorded(checks, rule)
     if provider is not None and rule.provider != provider.name:

@@ -54,6 +54,7 @@ def describe(loaded: LoadedRule) -> list[Section]:
         sections.append(Section("What it does", tuple(_tell_probe(loaded))))
     sections += [
         Section("How it undoes it", tuple(_restores(rule))),
+        Section("What it lists", tuple(_lists(rule))),
         Section("What dies with it", _sentences(rule.also_kills)),
         Section("What lives on", _sentences(rule.residual)),
         Section("What lapses", tuple(_lapses(rule))),
@@ -341,6 +342,15 @@ def _why_unprovable(rule: Rule) -> str:
 
 
 # ── the rest ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _lists(rule: Rule) -> Iterator[str]:
+    """What `revoq credentials list` shows by this rule."""
+    if rule.listing is None:
+        return
+    whose = "of the person that --subject names" if "SUBJECT" in rule.listing.request.url else "of the account"
+    fields = ", ".join(rule.listing.select.show) or "nothing but the id"
+    yield f"The credentials {whose}, by revoq credentials list; of each row it shows {fields}."
 
 
 def _restores(rule: Rule) -> Iterator[str]:

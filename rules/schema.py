@@ -718,6 +718,19 @@ class Subject(Model):
     tenant: Name | None = None
 
 
+class Listing(Model):
+    """Ours: what exists for an account, or for the person whom SUBJECT names, read to its end and never acted on."""
+
+    request: Request
+    select: Select
+
+    @model_validator(mode="after")
+    def _only_reads(self) -> Self:
+        if self.request.method.upper() != "GET" or self.select.where:
+            raise ValueError("expected a GET and a select without where: a listing shows every row and changes nothing")
+        return self
+
+
 class Limits(Model):
     """Ours: what the provider allows; `requests` in each `per`."""
 
@@ -777,6 +790,7 @@ class Rule(Model):
     revocation: Revocation | None = None
     # What follows is ours.
     restoration: Revocation | None = None
+    listing: Listing | None = None
     aliases: list[str] = []
     about: str = ""
     negative_examples: list[str] = []

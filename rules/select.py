@@ -238,6 +238,11 @@ def _choose_picked(
     return NoRow() if complete else _refuse(select, fitting, "the row that was picked is not in what could be read")
 
 
+def tell_rows(select: Select, rows: Iterable[object]) -> list[Candidate]:
+    """What may be shown of rows: their ids and what tells them apart, never a secret."""
+    return [_candidate(select, row) for row in rows]
+
+
 def _refuse(select: Select, fitting: Iterable[object], why: str) -> Ambiguous:
     return Ambiguous(tuple(_candidate(select, row) for row in fitting), why)
 

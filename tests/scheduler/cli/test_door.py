@@ -53,6 +53,7 @@ def test_the_verbs_of_this_issue_are_there() -> None:
     assert set(find_verbs()) == {
         "audit",
         "connections",
+        "credentials",
         "db",
         "demo",
         "doctor",
