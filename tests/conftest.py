@@ -10,6 +10,7 @@ from tests.servers.broker import Broker, start_broker
 from tests.servers.database import Postgres, running_postgres
 from tests.servers.hub import Hub, running_hub
 from tests.servers.missing import IN_CI
+from tests.servers.oauth import OAuth, running_oauth
 
 # A slow machine is no bug. In CI, Hypothesis's own profile also tries the same examples in every run.
 hypothesis.settings.register_profile("laptop", deadline=None)
@@ -80,3 +81,10 @@ def jupyterhub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     """One JupyterHub for all tests of a run. Give users names of the test's own."""
     with running_hub(tmp_path_factory.mktemp("jupyterhub")) as hub:
         yield hub
+
+
+@pytest.fixture
+def oauth_server() -> Iterator[OAuth]:
+    """A real OAuth server of the test's own, without clients."""
+    with running_oauth() as server:
+        yield server
