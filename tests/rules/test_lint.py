@@ -106,7 +106,7 @@ def test_no_probe() -> None:
     start, end = FILE.index("  validation:"), FILE.index("  revocation:")
     without = FILE[:start] + FILE[end:]
     assert any("has no probe" in warning for warning in warnings(without))
-    assert warnings(f"{without}  cannot: [\"prove anything, since nobody's sessions are listed\"]\n") == []
+    assert warnings(f'{without}  cannot: ["prove anything, since nobody\'s sessions are listed"]\n') == []
 
 
 def test_ours() -> None:
