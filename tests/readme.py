@@ -1,4 +1,4 @@
-"""The parts of README.md that are made from the code; `python -m tests.readme` writes them anew, a test compares them."""
+"""The parts of README.md that are made from the code; `python -m tests.readme` writes them, a test compares them."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ ABOUT = {
     "seal_keys": "the key ring; the file `keys` in `data_dir` where it is not given",
     "rules_path": "more folders of rules",
     "trust_single_row": "rules that may act on a single row that nothing ties to the credential",
+    "commands_allowed": "programs, by their absolute paths, that `command` steps may run; none unless it is said",
     "claim": "how long a worker holds a job without a sign of life",
     "request_timeout": "for one step, signing in included",
     "retry_for": "how long something is tried before a person is asked",
@@ -81,6 +82,29 @@ IDENTIFIED = {
     "jupyterhub.token": "what the hub says that the token is",
     "pangolin.token": "itself, or the row of its id in its user's list",
     "pangolin.listed_token": "its id",
+    "npm.token": "the one row with its first eight and last four characters that is not revoked",
+    "verdaccio.token": "the key inside the token, and the one row that has it",
+    "sumologic.access_key": "its access id, which signs with it and names its row",
+    "vercel.app_token": "itself, once introspection says that it is our app's",
+    "vercel.token": "what the provider says that the token is",
+    "twilio.api_key": "its SID, which is handed in",
+    "mongodb_atlas.api_key": "the one row with its public key and the end of its private key",
+    "cloudflare.account_token": "what the account says that the token is",
+    "cloudflare.api_token": "what Cloudflare says that the token is",
+    "github.app_token": "what GitHub tells its app of it",
+    "github.installation_token": "itself",
+    "github.token": "itself",
+    "gitlab.group_access_token": "the row of the id that it tells, in its group",
+    "gitlab.personal_access_token": "what GitLab says that the token is",
+    "gitlab.project_access_token": "the row of the id that it tells, in its project",
+    "oauth.token": "introspection, by the client that it was issued to",
+    "okta.api_token": "itself",
+    "okta.user_sessions": "the user's id",
+    "okta.user_suspension": "the user's id",
+    "slack.token": "what Slack says that the token is",
+    "vault.lease": "its id",
+    "vault.token": "what Vault says that the token is",
+    "vault.token_accessor": "its accessor",
     "sendgrid.api_key": "the id inside the key",
     "tailscale.api_key": "the id inside the key",
 }
