@@ -34,8 +34,12 @@ def lint(loaded: LoadedRule) -> list[RuleError]:
 
 def _lint_proof(rule: Rule) -> Iterator[str]:
     probe = rule.probe
-    if rule.revocation is not None and probe is None and rule.verification.content is None:
-        yield "it revokes and has no probe: a 2xx proves nothing, so that every job ends as acknowledged at best"
+    explained = any(sentence.startswith("prove ") for sentence in rule.cannot)
+    if rule.revocation is not None and probe is None and rule.verification.content is None and not explained:
+        yield (
+            "it revokes and has no probe: a 2xx proves nothing, so that every job ends as acknowledged at best; "
+            "where nothing can be asked, say under `cannot` what it cannot prove, and why"
+        )
     if probe is not None and probe.command is None and not _deciding(probe.action):
         yield "its probe has no matcher, so that it never says alive; add a StatusMatch"
     if probe is not None and not probe.can_say_dead and rule.revocation is not None:

@@ -11,6 +11,7 @@ from tests.servers.database import Postgres, running_postgres
 from tests.servers.hub import Hub, running_hub
 from tests.servers.missing import IN_CI
 from tests.servers.moto import Moto, running_moto
+from tests.servers.oauth import OAuth, running_oauth
 
 # A slow machine is no bug. In CI, Hypothesis's own profile also tries the same examples in every run.
 hypothesis.settings.register_profile("laptop", deadline=None)
@@ -95,3 +96,10 @@ def moto(moto_server: Moto) -> Moto:
     """AWS, as moto pretends to be it: without users, and with no demand for signatures yet."""
     moto_server.reset()
     return moto_server
+
+
+@pytest.fixture
+def oauth_server() -> Iterator[OAuth]:
+    """A real OAuth server of the test's own, without clients."""
+    with running_oauth() as server:
+        yield server

@@ -102,9 +102,11 @@ def test_unwise(old: str, new: str, says: str) -> None:
 
 
 def test_no_probe() -> None:
-    """A revocation without a probe is told: its 2xx proves nothing."""
+    """A revocation without a probe is told, since its 2xx proves nothing; unless the rule says so itself."""
     start, end = FILE.index("  validation:"), FILE.index("  revocation:")
-    assert any("has no probe" in warning for warning in warnings(FILE[:start] + FILE[end:]))
+    without = FILE[:start] + FILE[end:]
+    assert any("has no probe" in warning for warning in warnings(without))
+    assert warnings(f'{without}  cannot: ["prove anything, since nobody\'s sessions are listed"]\n') == []
 
 
 def test_ours() -> None:

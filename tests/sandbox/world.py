@@ -3,16 +3,21 @@
 from collections.abc import Mapping
 from typing import Any
 
+from tests.sandbox.atlas import Atlas
 from tests.sandbox.clock import Clock
 from tests.sandbox.exchange import Call
 from tests.sandbox.faults import Fault, Faults
 from tests.sandbox.hub import Hub
 from tests.sandbox.keyring import Keyring
 from tests.sandbox.log import Log, Received
+from tests.sandbox.npm import Npm
 from tests.sandbox.pangolin import Pangolin
 from tests.sandbox.provider import Provider
 from tests.sandbox.sendgrid import SendGrid
+from tests.sandbox.sumologic import SumoLogic
 from tests.sandbox.tailscale import Tailscale
+from tests.sandbox.twilio import Twilio
+from tests.sandbox.vercel import Vercel
 
 HOST = "127.0.0.1"
 
@@ -30,7 +35,15 @@ class World:
         self.pangolin = Pangolin(self.clock)
         self.hub = Hub(self.clock)
         self.keyring = Keyring(self.clock)
-        providers: list[Provider] = [self.sendgrid, self.tailscale, self.pangolin, self.hub, self.keyring]
+        self.mongodb_atlas = Atlas(self.clock)
+        self.sumologic = SumoLogic(self.clock)
+        self.twilio = Twilio(self.clock)
+        self.npm = Npm(self.clock)
+        self.vercel = Vercel(self.clock)
+        providers: list[Provider] = [
+            *(self.sendgrid, self.tailscale, self.pangolin, self.hub, self.keyring),
+            *(self.mongodb_atlas, self.sumologic, self.twilio, self.npm, self.vercel),
+        ]
         self.providers: Mapping[str, Provider] = {each.name: each for each in providers}
 
     @property
