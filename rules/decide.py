@@ -7,7 +7,8 @@ takes a job over decides exactly as the one before it would have.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -137,6 +138,8 @@ class _Case:
         match last.outcome:
             case Outcome.ALIVE:
                 return Finish(Verdict.ALIVE, last.says)
+            case Outcome.DEAD if in_a_row(tries, {Outcome.DEAD}) < self.plan.samples:
+                return self._look_again(step, last)
             case Outcome.DEAD:
                 return Finish(Verdict.DEAD, last.says)
             case Outcome.DISABLED:
@@ -207,7 +210,7 @@ class _Case:
             case Outcome.DISABLED:
                 return self._found_disabled(last)
             case Outcome.DEAD:
-                return self._found_dead(last)
+                return self._found_dead(step, tries)
             case _ if step.disables:
                 # Whether it is disabled already is good to know, and nothing hangs on it.
                 return None
@@ -222,15 +225,17 @@ class _Case:
             return None
         return Finish(Verdict.DISABLED, f"it is disabled already; {look.says}")
 
-    def _found_dead(self, probe: Record) -> Decision | None:
+    def _found_dead(self, step: Planned, looks: Sequence[Record]) -> Decision | None:
         """Dead at the first probe, or only disabled: where that can be seen, it is looked at."""
+        if in_a_row(looks, {Outcome.DEAD}) < self.plan.samples:
+            return self._look_again(step, looks[-1])
         look = self._look_step(Purpose.BEFORE, disables=True)
         seen = self._of(look) if look is not None and look.disables else []
         if look is not None and look.disables and not seen:
             return Do(look)
         if seen and seen[-1].outcome is Outcome.DISABLED:
             return self._found_disabled(seen[-1])
-        return self._found_gone(probe)
+        return self._found_gone(looks[-1])
 
     def _found_gone(self, probe: Record) -> Decision:
         """Dead before we did anything is an ending only with evidence: the wrong region says 401 too."""
@@ -374,15 +379,13 @@ class _Case:
 
     def _dead_enough(self, look: Planned, looks: Sequence[Record]) -> Decision:
         disabled = self._ends_disabled()
-        enough = {Outcome.DEAD, Outcome.DISABLED} if disabled else {Outcome.DEAD}
-        dead = 0
-        for record in reversed(looks):
-            if record.outcome not in enough:
-                break
-            dead += 1
-        if dead >= self.plan.samples:
-            return Finish(Verdict.DISABLED if disabled else Verdict.REVOKED, looks[-1].says)
-        return self._when(look, looks[-1].at + int(self.plan.spacing * SECOND), "another look, for proof")
+        if in_a_row(looks, {Outcome.DEAD, Outcome.DISABLED} if disabled else {Outcome.DEAD}) < self.plan.samples:
+            return self._look_again(look, looks[-1])
+        return Finish(Verdict.DISABLED if disabled else Verdict.REVOKED, looks[-1].says)
+
+    def _look_again(self, look: Planned, last: Record) -> Decision:
+        """One refusal is not enough where the provider is known to refuse what works, now and then."""
+        return self._when(look, last.at + int(self.plan.spacing * SECOND), "another look, for proof")
 
     def _still_alive(self, look: Planned, looks: Sequence[Record], act: Record) -> Decision:
         if self.now < act.at + int(self.plan.window * SECOND):
@@ -511,6 +514,11 @@ class _Case:
 
     def _when(self, step: Planned, due: int, why: str) -> Decision:
         return Do(step) if due <= self.now else Wait(due, why)
+
+
+def in_a_row(looks: Sequence[Record], outcomes: Collection[Outcome]) -> int:
+    """How many of the last looks came to one of these, without another between them."""
+    return len(list(itertools.takewhile(lambda look: look.outcome in outcomes, reversed(looks))))
 
 
 def backoff(tries: int, chance: float) -> float:

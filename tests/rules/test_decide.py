@@ -235,6 +235,18 @@ def test_several_samples_are_several_dead_answers_in_a_row() -> None:
     assert isinstance(after(ALIVE, FOUND, DELETED, alive, dead, dead, plan=plan), Finish)
 
 
+def test_the_first_look_needs_as_many_samples_as_the_proof() -> None:
+    """A provider that refuses what works now and then must not make `already_revoked` out of one refusal."""
+    plan = replace(PLAN, samples=2)
+    facts = replace(FACTS, known=True)
+    dead = (BEFORE, Outcome.DEAD)
+
+    assert isinstance(after(dead, plan=plan, facts=facts), Wait)
+    assert after(dead, ALIVE, plan=plan, facts=facts) == Do(FIND)
+    assert isinstance(end := after(dead, dead, plan=plan, facts=facts), Finish)
+    assert end.verdict is Verdict.ALREADY_REVOKED
+
+
 def test_a_credential_past_its_own_expiry_is_not_chased() -> None:
     """`expired` is for the credential's own end, and only where nothing was sent."""
     facts = replace(FACTS, expires_at=NOW - 1)
