@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rules.lifecycle import MOVES, REASONS, State
 from rules.loader import builtin, load
+from rules.schema import UNITS
 from worker.settings import Settings
 
 README = Path(__file__).parents[1] / "README.md"
@@ -116,12 +117,19 @@ def identified_by(rule: str) -> str:
     return IDENTIFIED[rule]
 
 
+def duration(seconds: float) -> str:
+    """As a person would write it in the settings: in the largest unit that leaves nothing over."""
+    unit, length = next((unit, length) for unit, length in reversed(UNITS.items()) if seconds % length == 0)
+    return f"{seconds / length:g}{unit}"
+
+
 def settings() -> list[str]:
     """Every setting with its default."""
     rows = []
     for name, field in Settings.model_fields.items():
         default = field.default if field.default_factory is None else ""
-        shown = f"`{default:g}s`" if isinstance(default, float) else f"`{default}`" if default not in {"", None} else ""
+        shown = duration(default) if isinstance(default, float) else "" if default in {"", None} else str(default)
+        shown = f"`{shown}`" if shown else ""
         rows.append(f"| `{name}` | {shown} | {ABOUT[name]} |")
     return rows
 
