@@ -190,7 +190,7 @@ def test_sumo_never_writes_over_an_allow_list(bench: Bench, sandbox: Sandbox) ->
 
 def test_sumo_refusals_of_good_keys_end_nothing(impatient_bench: Bench, sandbox: Sandbox) -> None:
     """A good key that is refused, or asked at the wrong deployment, is neither dead nor touched."""
-    flaky = sandbox.sumologic.add_key(flaky=1)
+    flaky = sandbox.sumologic.add_key(flaky=3)
     variables = {"ACCESS_ID": flaky.id}
     refused = impatient_bench.run("sumologic.access_key", flaky.secret, "sumologic", variables=variables)
     assert refused.reason == Reason.NOT_RECOGNISED
@@ -200,6 +200,17 @@ def test_sumo_refusals_of_good_keys_end_nothing(impatient_bench: Bench, sandbox:
     moved = impatient_bench.run("sumologic.access_key", key.secret, "sumologic", variables={"ACCESS_ID": key.id})
     assert moved.reason == Reason.BUDGET_SPENT
     assert sandbox.mutations("sumologic") == []
+
+
+def test_a_stray_refusal_by_sumo_is_looked_at_again(bench: Bench, sandbox: Sandbox) -> None:
+    """One refusal before a good answer is no death: the key is found alive, and only then ended."""
+    key = sandbox.sumologic.add_key(flaky=1)
+
+    job = bench.run("sumologic.access_key", key.secret, "sumologic", variables={"ACCESS_ID": key.id})
+
+    assert bench.outline(job)[:2] == [("before", "probe", "dead"), ("before", "probe", "alive")]
+    assert job.verdict is Verdict.REVOKED
+    assert not sandbox.alive("sumologic", key.id)
 
 
 def test_sumo_key_deletes_itself(bench: Bench, sandbox: Sandbox) -> None:
