@@ -32,7 +32,7 @@ PROBE_TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One step that was taken in this drive of the job; `at` is when it ended, in microseconds."""
+    """One step that was taken; `at` is when it ended, in microseconds, `earlier` that it was in a drive before this."""
 
     name: str
     purpose: Purpose
@@ -41,6 +41,7 @@ class Record:
     retry_after: float | None = None
     says: str = ""
     taken: frozenset[str] = frozenset()
+    earlier: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,8 @@ class Facts:
     ending in our own ledger) · `acted`: an earlier drive sent a mutating request · `picked`: a person chose the
     candidate · `trusted`: the settings lift promise 1 for this rule · `probe`: probing is allowed · `refused`: a guard
     of promise 8 speaks against acting · `retry_for`: how long something is tried, in seconds · `chance`: a random
-    number in [0, 1).
+    number in [0, 1) · `used_at`: when the old key of a rotation was last used, in microseconds · `trusts_sinks`: an old
+    key may be retired although a sink cannot be read back.
     """
 
     given: frozenset[str]
@@ -64,6 +66,8 @@ class Facts:
     trusted: bool = False
     probe: bool = True
     expires_at: int | None = None
+    used_at: int | None = None
+    trusts_sinks: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ class Verdict(StrEnum):
     DISABLED = "disabled"
     ACKNOWLEDGED = "acknowledged"
     ROTATED = "rotated"
+    DELIVERED_UNCONFIRMED = "delivered_unconfirmed"
     ISSUED = "issued"
     RESTORED = "restored"
     ALIVE = "alive"
@@ -62,6 +63,16 @@ class Reason(StrEnum):
     BUDGET_SPENT = "budget_spent"
     PLAN_CHANGED = "plan_changed"
     STILL_IN_USE = "still_in_use"
+    SINK_FAILED = "sink_failed"
+
+
+class Stage(StrEnum):
+    """Where a key of a rotated target is in its life."""
+
+    PENDING = "pending"  # In: issued and sealed. Out: current.
+    CURRENT = "current"  # In: delivered, read back and working. Out: previous.
+    PREVIOUS = "previous"  # In: a new one took its place. Out: retired; or current, by a rollback.
+    RETIRED = "retired"  # In: proved dead. Final.
 
 
 class BatchState(StrEnum):
@@ -146,6 +157,7 @@ VERDICTS: dict[Verdict, Ending] = {
     Verdict.DISABLED: Ending(0, "disabled, and can be enabled again"),
     Verdict.ACKNOWLEDGED: Ending(5, "the provider said yes; there is no way to prove it"),
     Verdict.ROTATED: Ending(0, "rotated: the new key is delivered and works, the old one is dead"),
+    Verdict.DELIVERED_UNCONFIRMED: Ending(5, "delivered to a sink that cannot be read back: the old key lives on"),
     Verdict.ISSUED: Ending(0, "issued and delivered"),
     Verdict.RESTORED: Ending(0, "restored: it works again"),
     Verdict.ALIVE: Ending(4, "it works"),
@@ -181,6 +193,9 @@ REASONS: dict[Reason, Ending] = {
     Reason.BUDGET_SPENT: Ending(3, "it was tried for as long as the settings allow", "revoq jobs retry ID"),
     Reason.PLAN_CHANGED: Ending(3, "the rule changed while the job was under way", "read the rule, then retry"),
     Reason.STILL_IN_USE: Ending(3, "the old key was used after the new one was delivered", "find who uses it"),
+    Reason.SINK_FAILED: Ending(
+        3, "a sink is not ready, or does not hold what it should", "mend the sink, then: revoq jobs retry ID"
+    ),
 }
 
 STATES: dict[State, Ending] = {

@@ -41,11 +41,27 @@ class Purpose(StrEnum):
     AFTER = "after"  # a probe as proof
     OURS = "ours"  # a probe after a picked candidate was disabled: was it ours?
     UNDO = "undo"  # what enables a credential again that was not ours
+    # Of a rotation:
+    PREFLIGHT = "preflight"  # is a sink ready, and which key does it hold?
+    LIST = "list"  # what exists before anything is issued
+    GENERATE = "generate"  # make the new key here, where the provider takes one from us
+    ISSUE = "issue"  # the request that makes the new key
+    FIND = "find"  # after a lost answer: the key that was made and that nobody holds
+    DISCARD = "discard"  # the request that deletes that key
+    GRANT = "grant"  # give the new key what the old one may do
+    TEST = "test"  # does the new key work, on the path that its consumer uses?
+    DELIVER = "deliver"  # put it into a sink
+    READ_BACK = "read_back"  # does the sink hold it?
+    RELOAD = "reload"  # tell the consumer
+    PROMOTE = "promote"  # the new key is CURRENT, the old one PREVIOUS
+    USED = "used"  # when was the old key last used?
 
 
-CHANGES = frozenset({Purpose.ACT, Purpose.UNDO})
-"""What changes something at the provider."""
-LOOKS = frozenset({Purpose.BEFORE, Purpose.ASK, Purpose.AFTER, Purpose.OURS})
+CHANGES = frozenset(
+    {Purpose.ACT, Purpose.UNDO, Purpose.ISSUE, Purpose.DISCARD, Purpose.GRANT, Purpose.DELIVER, Purpose.RELOAD}
+)
+"""What changes something, at the provider or in a sink."""
+LOOKS = frozenset({Purpose.BEFORE, Purpose.ASK, Purpose.AFTER, Purpose.OURS, Purpose.TEST})
 """What only asks whether the credential works, or is disabled."""
 
 
@@ -55,7 +71,7 @@ class Planned:
 
     `tied` says whether an `act` step acts on this very credential, `selects` whether a `read` step singles a row out.
     An act that `disables` can be undone; a look that `disables` shows whether the credential is disabled. `pause` is
-    how long the step waits, in seconds.
+    how long the step waits, in seconds. `sink` names the sink that a step of a rotation is about.
     """
 
     name: str
@@ -69,6 +85,7 @@ class Planned:
     lapses: float | None = None
     disables: bool = False
     pause: float | None = None
+    sink: str | None = None
 
     def runs(self, known: Collection[str]) -> bool:
         """Whether its conditions hold for the names that are known now."""
@@ -77,7 +94,10 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The frozen steps of one job. `tied` are the names that single the credential out."""
+    """The frozen steps of one job. `tied` are the names that single the credential out.
+
+    `overlap`: in a rotation the old key lives on until it is retired; else it dies as the new one is issued.
+    """
 
     rule: str
     rule_digest: str
@@ -87,6 +107,7 @@ class Plan:
     samples: int
     spacing: float
     window: float
+    overlap: bool = True
 
     @property
     def hash(self) -> str:
@@ -113,6 +134,7 @@ class Plan:
                 lapses=step["lapses"],
                 disables=step.get("disables", False),
                 pause=step.get("pause"),
+                sink=step.get("sink"),
             )
             for step in stored["steps"]
         )
@@ -125,6 +147,7 @@ class Plan:
             samples=stored["samples"],
             spacing=stored["spacing"],
             window=stored["window"],
+            overlap=stored.get("overlap", True),
         )
 
 
