@@ -1,0 +1,100 @@
+"""What may be asked of an answer, one model for each kind of matcher; whether it holds is `rules.match`'s to say."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from rules.schema.base import Model
+
+
+class Deciding(Model):
+    """What every matcher may add: Kingfisher's wish to keep the answer, which may stand on any of them."""
+
+    report_response: bool | None = None
+
+
+class StatusMatch(Deciding):
+    """Holds when the status is one of `status`; with `negative`, when it is none of them."""
+
+    type: Literal["StatusMatch"]
+    status: list[int] = Field(min_length=1)
+    match_all_status: bool = False
+    negative: bool = False
+
+
+class WordMatch(Deciding):
+    """Holds when any word (all with `match_all_words`) is in the body; `negative` turns it round."""
+
+    type: Literal["WordMatch"]
+    words: list[str] = Field(min_length=1)
+    match_all_words: bool = False
+    negative: bool = False
+
+
+class HeaderMatch(Deciding):
+    """Holds when the header's value contains any of `expected` (all with `match_all_values`), in any case."""
+
+    type: Literal["HeaderMatch"]
+    header: str
+    expected: list[str] = Field(min_length=1)
+    match_all_values: bool = False
+    negative: bool = False  # ours
+
+
+class JsonValid(Deciding):
+    """Holds when the body is JSON."""
+
+    type: Literal["JsonValid"]
+
+
+class XmlValid(Deciding):
+    """Holds when the body is well-formed XML."""
+
+    type: Literal["XmlValid"]
+
+
+class JsonMatch(Model):
+    """Ours. Holds when the one value at `path` fits; a path that finds nothing holds only for `exists: false`.
+
+    `equals` compares with a template's text or with a YAML number or boolean, whose JSON types must agree.
+    """
+
+    type: Literal["JsonMatch"]
+    path: str
+    equals: str | int | bool | None = None
+    is_null: bool | None = None
+    exists: bool | None = None
+    negative: bool = False
+
+    @model_validator(mode="after")
+    def _one_condition(self) -> Self:
+        if [self.equals, self.is_null, self.exists].count(None) != 2:
+            raise ValueError("expected exactly one of equals, is_null, exists")
+        return self
+
+
+class ReportResponse(Model):
+    """Kingfisher's wish to keep the answer. Always holds; revoq keeps a keyed digest and never a body."""
+
+    report_response: bool
+    type: Literal["ReportResponse"] | None = None
+
+
+def _matcher_kind(value: object) -> str:
+    if isinstance(value, dict):
+        return str(value.get("type") or ("ReportResponse" if "report_response" in value else "missing"))
+    return str(getattr(value, "type", None) or "ReportResponse")
+
+
+Matcher = Annotated[
+    Annotated[StatusMatch, Tag("StatusMatch")]
+    | Annotated[WordMatch, Tag("WordMatch")]
+    | Annotated[HeaderMatch, Tag("HeaderMatch")]
+    | Annotated[JsonValid, Tag("JsonValid")]
+    | Annotated[XmlValid, Tag("XmlValid")]
+    | Annotated[JsonMatch, Tag("JsonMatch")]
+    | Annotated[ReportResponse, Tag("ReportResponse")],
+    Discriminator(_matcher_kind),
+]

@@ -1,0 +1,109 @@
+"""One kind of credential: everything that a rule says about it, with the lists that it may show and its limits."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from rules.schema.aws import AWS_NO_SUCH_KEY, AWS_YES, Aws, aws_lists
+from rules.schema.base import Duration, Model, Name
+from rules.schema.detection import Confidence, DependsOn, PatternRequirements
+from rules.schema.looks import AnyProbe, ProbeContent, Recognition, Verification
+from rules.schema.recorded import Recorded
+from rules.schema.request import Request
+from rules.schema.revocation import AwsRevocation, Revocation, steps_of
+from rules.schema.select import Select
+from rules.schema.steps import Step
+from rules.schema.variables import Subject, Variable
+
+
+class Listing(Model):
+    """Ours: what exists for an account, or for the person whom SUBJECT names, read to its end and never acted on."""
+
+    request: Request
+    select: Select
+
+    @model_validator(mode="after")
+    def _only_reads(self) -> Self:
+        if self.request.method.upper() != "GET" or self.select.where:
+            raise ValueError("expected a GET and a select without where: a listing shows every row and changes nothing")
+        return self
+
+
+class Limits(Model):
+    """Ours: what the provider allows; `requests` in each `per`."""
+
+    requests: int = Field(ge=1)
+    per: Duration
+    source: str = ""
+
+
+class Rule(Model):
+    """One kind of credential: how it looks, how to tell that it works, and how to end it."""
+
+    id: str = Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")
+    name: str
+    pattern: str
+    min_entropy: float | int | None = None
+    confidence: Confidence | None = None
+    examples: list[str] = []
+    references: list[str] = []
+    visible: bool = True
+    depends_on_rule: list[DependsOn] = []
+    pattern_requirements: PatternRequirements | None = None
+    path: str | None = None
+    authoritative: bool = True
+    vectorscan_compatible: bool = True
+    tls_mode: Literal["strict", "lax", "off"] | None = None
+    validation: AnyProbe | None = None
+    revocation: Revocation | None = None
+    # What follows is ours.
+    restoration: Revocation | None = None
+    listing: Listing | None = None
+    aliases: list[str] = []
+    about: str = ""
+    negative_examples: list[str] = []
+    secret: Literal["required", "optional"] = "required"  # noqa: S105 - whether one is handed in
+    variables: dict[Name, Variable] = {}
+    hosts: dict[Name, list[str]] = {}
+    credential: Subject = Subject()
+    verification: Verification = Verification()
+    recognition: Recognition | None = None
+    limits: Limits | None = None
+    also_kills: list[str] = []
+    residual: list[str] = []
+    cannot: list[str] = []
+    unverified: list[str] = []
+    recorded: list[Recorded] = []
+
+    @property
+    def provider(self) -> str:
+        """The provider's name: the id up to its first dot."""
+        return self.id.partition(".")[0]
+
+    @property
+    def steps(self) -> list[Step]:
+        """The revocation's steps, whichever shape it has."""
+        return steps_of(self.revocation, "revoke")
+
+    @property
+    def restoring(self) -> list[Step]:
+        """The steps by which a disabled credential is enabled again."""
+        return steps_of(self.restoration, "restore")
+
+    @property
+    def probe(self) -> ProbeContent | None:
+        """How to ask whether the credential works."""
+        return self.validation.content if self.validation is not None else None
+
+    @property
+    def disabling_look(self) -> ProbeContent | None:
+        """How to see that it is disabled: what the rule says, or what AWS lists of a user's own keys."""
+        if self.verification.disabled is not None or not isinstance(self.revocation, AwsRevocation):
+            return self.verification.disabled
+        return ProbeContent(
+            aws=Aws(action="status", response_matcher=[AWS_YES, aws_lists("Active")]),
+            dead=AWS_NO_SUCH_KEY,
+            disabled=[AWS_YES, aws_lists("Inactive")],
+        )
