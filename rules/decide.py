@@ -7,108 +7,33 @@ takes a job over decides exactly as the one before it would have.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from itertools import takewhile
 
+from rules.decide_rotation import decide_rotation
+from rules.decision import (
+    AGAIN,
+    SECOND,
+    TELLING,
+    Decision,
+    Do,
+    Expire,
+    Facts,
+    Finish,
+    Park,
+    Record,
+    Wait,
+    backoff,
+    in_a_row,
+)
 from rules.lifecycle import Intent, Outcome, Reason, Verdict
 from rules.plan import Plan, Planned, Purpose
 
-SECOND = 1_000_000
-"""Times are microseconds, as in the ledger."""
-FIRST_DELAY = 1.0
-LONGEST_DELAY = 3600.0
-AGAIN = frozenset({Outcome.RETRY, Outcome.NOT_SENT})
-"""Outcomes after which the provider has certainly done nothing, so that sending again is sound."""
 NO_WORD = "the rule's probe did not say alive, and has no word for dead"
 ORDERED = frozenset({Purpose.BEFORE, Purpose.READ, Purpose.PAUSE, Purpose.ACT})
 """The steps that are taken in the order of the plan; the others are asked for when something calls for them."""
-TELLING = frozenset({Outcome.ALIVE, Outcome.DEAD, Outcome.DISABLED, Outcome.UNPROVABLE})
-"""What a look can say of the credential itself."""
 PROBE_TRIES = 3
 """How often a job of the intent `probe` asks before it ends as inconclusive."""
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One step that was taken; `at` is when it ended, in microseconds, `earlier` that it was in a drive before this."""
-
-    name: str
-    purpose: Purpose
-    outcome: Outcome
-    at: int
-    retry_after: float | None = None
-    says: str = ""
-    taken: frozenset[str] = frozenset()
-    earlier: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What is known beside the records of this drive.
-
-    `given`: names known from the start · `known`: this account once knew the credential (an earlier alive answer or
-    ending in our own ledger) · `acted`: an earlier drive sent a mutating request · `picked`: a person chose the
-    candidate · `trusted`: the settings lift promise 1 for this rule · `probe`: probing is allowed · `refused`: a guard
-    of promise 8 speaks against acting · `retry_for`: how long something is tried, in seconds · `chance`: a random
-    number in [0, 1) · `used_at`: when the old key of a rotation was last used, in microseconds · `trusts_sinks`: an old
-    key may be retired although a sink cannot be read back.
-    """
-
-    given: frozenset[str]
-    retry_for: float
-    chance: float
-    refused: tuple[Reason, str] | None = None
-    known: bool = False
-    acted: bool = False
-    picked: bool = False
-    trusted: bool = False
-    probe: bool = True
-    expires_at: int | None = None
-    used_at: int | None = None
-    trusts_sinks: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Do:
-    """Take this step now."""
-
-    step: Planned
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Nothing to do before `until`, in microseconds."""
-
-    until: int
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Park:
-    """A person is needed."""
-
-    reason: Reason
-    says: str
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """The job is done."""
-
-    verdict: Verdict
-    says: str
-
-
-@dataclass(frozen=True, slots=True)
-class Expire:
-    """The credential's own expiry has passed while it could not be acted on."""
-
-    says: str
-
-
-Decision = Do | Wait | Park | Finish | Expire
 
 
 def decide(plan: Plan, records: Sequence[Record], facts: Facts, now: int) -> Decision:
@@ -119,6 +44,8 @@ def decide(plan: Plan, records: Sequence[Record], facts: Facts, now: int) -> Dec
             return case.probe_only()
         case Intent.RESTORE:
             return case.restore()
+        case Intent.ROTATE | Intent.ISSUE:
+            return decide_rotation(plan, records, facts, now)
         case _:
             return case.revoke()
 
@@ -518,14 +445,3 @@ class _Case:
 
     def _when(self, step: Planned, due: int, why: str) -> Decision:
         return Do(step) if due <= self.now else Wait(due, why)
-
-
-def in_a_row(looks: Sequence[Record], outcomes: Collection[Outcome]) -> int:
-    """How many of the last looks came to one of these, without another between them."""
-    return len(list(itertools.takewhile(lambda look: look.outcome in outcomes, reversed(looks))))
-
-
-def backoff(tries: int, chance: float) -> float:
-    """Seconds before the next try: doubling from one second to an hour, of which half is left to chance."""
-    longest = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(tries - 1, 20))
-    return longest * (0.5 + 0.5 * chance)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from rules.decide import (
+from rules.decision import (
     AGAIN,
     SECOND,
     TELLING,
@@ -103,14 +103,21 @@ class _Rotation:
             return Do(step)
         last = tries[-1]
         match last.outcome:
-            case Outcome.OK | Outcome.UNPROVABLE:
+            case Outcome.OK:
+                return None
+            # Empty, or it cannot be read: what its consumer uses cannot be told.
+            case Outcome.NO_ROW | Outcome.UNPROVABLE if self._may_be_blind(last):
                 return None
             case Outcome.DENIED:
                 return Park(Reason.DENIED, f"{last.says}{self._before_issue()}")
-            case Outcome.BROKEN:
+            case Outcome.BROKEN | Outcome.NO_ROW | Outcome.UNPROVABLE:
                 return Park(Reason.SINK_FAILED, f"{last.says}{self._before_issue()}")
             case _:
                 return self._again(step, tries)
+
+    def _may_be_blind(self, look: Record) -> bool:
+        """Whether a sink that shows no key is good enough: where the old key lives on, or a person says so."""
+        return self.plan.overlap or self._issued() or (look.outcome is Outcome.UNPROVABLE and self.facts.trusts_sinks)
 
     def _old(self, step: Planned) -> Decision | None:
         """Whether the old key works; dead is no obstacle, since a new one is then wanted all the more."""
@@ -210,7 +217,7 @@ class _Rotation:
         return self._again(ask, answers)
 
     def _grant(self, step: Planned) -> Decision | None:
-        """What the old key may do, the new one has to be given; a lost answer is sent again only where that is sound."""
+        """What the old key may do, the new one is given; a lost answer is sent again only where that is sound."""
         tries = self._of(step)
         if not tries:
             return Do(step)
@@ -369,10 +376,8 @@ class _Rotation:
 
     def _prove(self, step: Planned) -> Decision | None:
         """The old key has to be dead: by the retiring, or where there is no overlap, by the issuing."""
-        if not self.facts.probe or self._unconfirmed():
-            return None
         ended = self._ended()
-        if ended is None:
+        if ended is None or not self.facts.probe or self._unconfirmed():
             return None
         looks = [look for look in self._now(step) if look.at >= ended.at]
         if not looks:
@@ -408,7 +413,8 @@ class _Rotation:
         if test is None:
             return None
         # The last test must come after everything else that was done: a late request may kill what is in place.
-        ended = max((r.at for r in self.records if r.purpose in {Purpose.PROMOTE, Purpose.ACT, Purpose.FIND}), default=0)
+        after = {Purpose.PROMOTE, Purpose.ACT, Purpose.FIND}
+        ended = max((record.at for record in self.records if record.purpose in after), default=0)
         looks = [look for look in self._now(test) if look.at >= ended]
         if not looks:
             return Do(test)

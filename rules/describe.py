@@ -13,7 +13,8 @@ from itertools import combinations
 from rules.errors import BadInput
 from rules.lifecycle import Intent
 from rules.loader import LoadedRule, hosts_of
-from rules.plan import ACTOR, TOKEN, Plan, Planned, Purpose, groups_of, names_of_action, part_of, plan
+from rules.plan import ACTOR, TOKEN, Plan, Planned, Purpose, groups_of, names_of_action, part_of
+from rules.planning import plan
 from rules.schema import Action, Condition, Pause, Request, Rule, Select, Step
 
 VALUE = re.compile(r"\{\{-?\s*([A-Za-z_]\w*).*?-?\}\}", re.DOTALL)

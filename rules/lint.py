@@ -11,7 +11,8 @@ from rules.extract import compile_pattern
 from rules.lifecycle import Intent
 from rules.loader import LoadedRule, builtin, hosts_of
 from rules.pattern import find_secret
-from rules.plan import ACTOR, TOKEN, Purpose, named, names_of_action, plan
+from rules.plan import ACTOR, TOKEN, Purpose, named, names_of_action
+from rules.planning import plan
 from rules.schema import Acting, Action, JsonPath, Matcher, ReportResponse, Request, Rule, Step
 from rules.template import compile_template, split_origin
 

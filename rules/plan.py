@@ -1,7 +1,6 @@
-"""(rule, intent, what was handed in) → the ordered steps, frozen, with a hash; carrying them out is `worker.engine`'s.
+"""The ordered steps of one job, frozen, with a hash, and which part of the rule each stands for.
 
-A plan also knows which requests are *tied* to the credential: names come from the token itself, from what identifies
-it, from the provider's own "who am I", or from one row that a condition ties to it. What is not tied is never acted on.
+Making a plan is `rules.planning`'s, carrying it out is `worker.engine`'s.
 """
 
 from __future__ import annotations
@@ -10,21 +9,21 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from rules.errors import BadInput
 from rules.lifecycle import Intent
-from rules.loader import LoadedRule, hosts_of
 from rules.pattern import compile_pattern
 from rules.request import OF_REQUEST
-from rules.schema import Acting, Action, Extraction, JsonPath, ProbeContent, Regex, Rule, Step
+from rules.schema import Acting, Action, Handover, Mark, Own, Pause, ProbeContent, Rule, Step
 from rules.template import compile_template
 
 ACTOR = "ACTOR"
 """The name that is known when a connection with an identity signs calls; for `given` and `unless`."""
 TOKEN = "TOKEN"  # noqa: S105 - the name of a template variable
+GRACE = "grace"
+"""The name of the wait between promoting the new key and retiring the old one."""
 INDEFINITE = re.compile(r"\[\s*-?\d|\*|\.\.|\?|\[[^\]'\"]*:")
 """What makes a JSONPath pick among several: an index, a wildcard, a descent, a filter, a slice."""
 
@@ -151,51 +150,9 @@ class Plan:
         )
 
 
-def plan(loaded: LoadedRule, intent: Intent, given: Collection[str]) -> Plan:
-    """Order the steps of one job; `given` are the names that were handed in, `ACTOR` and `TOKEN` among them.
-
-    Raises BadInput with a sentence for everything that is missing: a secret, a variable, a connection, a revocation.
-    """
-    rule = loaded.rule
-    if intent not in {Intent.REVOKE, Intent.PROBE, Intent.RESTORE}:
-        raise BadInput(f"{rule.id} has no plan for the intent {intent}; it can be revoked, probed and restored")
-    if intent is Intent.RESTORE and not rule.restoring:
-        raise BadInput(f"{rule.id} does not say how a credential is enabled again: it has no restoration")
-    if intent is Intent.REVOKE and rule.revocation is None:
-        raise BadInput(
-            f"{rule.id} says how to find this credential, not how to revoke it: it has no revocation{_why_not(loaded)}"
-        )
-    if intent is Intent.PROBE and rule.validation is None:
-        raise BadInput(f"{rule.id} has no probe: nothing can tell whether the credential works{_why_not(loaded)}")
-    missing = [each.variable for each in rule.depends_on_rule if not each.optional and each.variable not in given]
-    if missing:
-        flags = " ".join(f"--var {name}=…" for name in missing)
-        raise BadInput(f"{rule.id} depends on what other rules find: give {flags}")
-    if rule.secret == "required" and TOKEN not in given:  # noqa: S105 - a word of the language
-        raise BadInput(f"{rule.id} needs the credential itself: give it on standard input")
-    planner = _Planner(loaded, frozenset(given))
-    orders = {Intent.REVOKE: planner.revoke, Intent.PROBE: planner.probe, Intent.RESTORE: planner.restore}
-    steps = orders[intent]()
-    return Plan(
-        rule=rule.id,
-        rule_digest=loaded.digest,
-        intent=intent,
-        steps=tuple(steps),
-        tied=tuple(sorted(planner.tied)),
-        samples=rule.verification.samples,
-        spacing=rule.verification.spacing,
-        window=rule.verification.window,
-    )
-
-
-def _why_not(loaded: LoadedRule) -> str:
-    """What was said at the loading, since that may be why something is not there."""
-    return "".join(f"; {notice.message}" for notice in loaded.notices)
-
-
 def names_of_action(action: Action) -> frozenset[str]:
     """Every name that the action's templates cannot do without."""
-    return _names(action.templates)
+    return names_in(action.templates)
 
 
 def part_of(planned: Planned, rule: Rule) -> Acting:
@@ -203,14 +160,41 @@ def part_of(planned: Planned, rule: Rule) -> Acting:
     if planned.purpose is Purpose.RECOGNISE:
         part: Acting | None = rule.recognition
     elif planned.purpose in LOOKS:
-        part = dict(_looks_of(rule)).get(planned.name)
+        part = dict([*looks_of(rule), *rotation_looks(rule)]).get(planned.name)
     else:
-        part = dict([*named(rule.restoring), *named(rule.steps)]).get(planned.name)
+        part = _own_part(planned, rule) or dict(_steps_of(rule)).get(planned.name)
     assert part is not None  # noqa: S101 - a plan has no step that its rule lacks
     return part
 
 
-def _looks_of(rule: Rule) -> Iterator[tuple[str, ProbeContent]]:
+def _steps_of(rule: Rule) -> Iterator[tuple[str, Acting]]:
+    if rule.rotation is not None:
+        yield from rule.rotation.steps.items()
+    yield from named(rule.restoring)
+    yield from named(rule.steps)
+
+
+def rotation_looks(rule: Rule) -> Iterator[tuple[str, ProbeContent]]:
+    """The looks that only a rotation takes, by their names."""
+    if rule.rotation is not None:
+        yield from rule.rotation.looks.items()
+
+
+def _own_part(planned: Planned, rule: Rule) -> Own | None:
+    """What revoq does in every rotation, and no file says."""
+    match planned.purpose:
+        case Purpose.PREFLIGHT | Purpose.DELIVER | Purpose.READ_BACK | Purpose.RELOAD if planned.sink is not None:
+            return Own(own=Handover.model_validate({"what": planned.purpose.value, "sink": planned.sink}))
+        case Purpose.PROMOTE:
+            return Own(own=Mark())
+        case Purpose.GENERATE if rule.rotation is not None and rule.rotation.generate is not None:
+            return Own(own=rule.rotation.generate)
+        case Purpose.PAUSE if planned.name == GRACE:
+            return Own(own=Pause(duration=planned.pause or 0.0))
+    return None
+
+
+def looks_of(rule: Rule) -> Iterator[tuple[str, ProbeContent]]:
     """The looks of a rule by their names; its own verification is the better proof of death."""
     for name, content in (
         ("disabled", rule.disabling_look),
@@ -231,185 +215,6 @@ def groups_of(pattern: str) -> frozenset[str]:
     return frozenset(compile_pattern(pattern).groupindex)
 
 
-class _Planner:
-    """Walks a rule's steps once, keeping what may be known by then and what is tied to the credential."""
-
-    def __init__(self, loaded: LoadedRule, given: frozenset[str]) -> None:
-        self.rule = loaded.rule
-        self.hosts = frozenset(hosts_of(loaded))
-        own = groups_of(self.rule.pattern) | {TOKEN} if TOKEN in given else frozenset[str]()
-        dependencies = {depends.variable for depends in self.rule.depends_on_rule}
-        naming = {name for name, variable in self.rule.variables.items() if variable.identifies}
-        self.certain = given | own | self.hosts
-        self.possible = set(self.certain)
-        self.tied = set(own) | ((dependencies | naming) & given)
-        self.extracted: set[str] = set()
-
-    def probe(self) -> list[Planned]:
-        """The plan of a job that only looks."""
-        content = self._probe_content()
-        if content is None:
-            raise BadInput(f"{self.rule.id} has no probe")
-        self._demand(content.action, "the probe")
-        return [Planned("probe", Purpose.BEFORE, uses=tuple(sorted(names_of_action(content.action))))]
-
-    def revoke(self) -> list[Planned]:
-        """Probe, look up, act, prove."""
-        steps: list[Planned] = []
-        before = self._before(steps)
-        for name, step in named(self.rule.steps):
-            if not self._may_run(step):
-                continue
-            self._demand(step.action, f"the step {name!r}")
-            if step.mutates and not any(planned.purpose is Purpose.ACT for planned in steps):
-                steps += self._before_disabling()
-            steps.append(self._planned(step, name))
-            self._learn(step)
-            before = before or self._before(steps)
-        if not any(step.purpose is Purpose.ACT for step in steps):
-            raise BadInput(f"{self._missing_alternatives()} before {self.rule.id} can revoke anything")
-        return steps + self._after() + self._back(steps)
-
-    def restore(self) -> list[Planned]:
-        """Enable it again, and prove that it works."""
-        steps: list[Planned] = []
-        for name, step in named(self.rule.restoring):
-            if not self._may_run(step):
-                continue
-            self._demand(step.action, f"the step {name!r}")
-            steps.append(self._planned(step, name))
-            self._learn(step)
-        return steps + self._after()
-
-    def _back(self, steps: list[Planned]) -> list[Planned]:
-        """The way back for a picked candidate that is disabled and turns out not to be ours."""
-        if not any(step.disables for step in steps if step.purpose is Purpose.ACT):
-            return []
-        content = self._probe_content()
-        ours = content is not None and TOKEN in names_of_action(content.action) and self._can_ask(content.action)
-        back = [self._look("probe", Purpose.OURS, content.action)] if content is not None and ours else []
-        undoing = [(name, step) for name, step in named(self.rule.restoring) if step.mutates]
-        if all(self._can_ask(step.action) for _, step in undoing):
-            back += [replace(self._planned(step, name), purpose=Purpose.UNDO) for name, step in undoing]
-        return back
-
-    def _before(self, steps: list[Planned]) -> bool:
-        """Put the first probe, and what recognises a dead credential, at the first place where they can be asked."""
-        content = self._probe_content()
-        if content is None or not names_of_action(content.action) <= self.possible:
-            return False
-        if any(step.purpose is Purpose.ACT for step in steps):
-            return False
-        steps.append(self._look("probe", Purpose.BEFORE, content.action))
-        recognition = self.rule.recognition
-        if recognition is not None and self._can_ask(recognition.action):
-            steps.append(self._look("recognise", Purpose.RECOGNISE, recognition.action))
-        return True
-
-    def _before_disabling(self) -> list[Planned]:
-        """Look whether it is disabled already, where that can be seen."""
-        look = self.rule.disabling_look
-        if look is None or not self._can_ask(look.action):
-            return []
-        return [self._look("disabled", Purpose.BEFORE, look.action, disables=True)]
-
-    def _after(self) -> list[Planned]:
-        """Prove by the rule's own verification, or, where that cannot be asked, by the probe.
-
-        What is only disabled is proved by the look that shows that, where the rule has one.
-        """
-        askable = [(name, look) for name, look in _looks_of(self.rule) if self._can_ask(look.action)]
-        chosen = [found for found in askable if found[0] == "disabled"]
-        chosen += [found for found in askable if found[0] != "disabled"][:1]
-        return [
-            self._look(name, purpose, look.action, disables=name == "disabled")
-            for name, look in chosen
-            for purpose in (Purpose.ASK, Purpose.AFTER)
-        ]
-
-    def _look(self, name: str, purpose: Purpose, action: Action, *, disables: bool = False) -> Planned:
-        uses = names_of_action(action)
-        given = tuple(sorted(uses - self.certain))
-        return Planned(name, purpose, given=given, uses=tuple(sorted(uses)), disables=disables)
-
-    def _planned(self, step: Step, name: str) -> Planned:
-        uses = names_of_action(step.action) | {
-            used for extraction in step.extract.values() for used in _names_of_extraction(extraction)
-        }
-        if step.select is not None:
-            uses |= _names(value for condition in step.select.where for value in condition.values)
-        return Planned(
-            name=name,
-            purpose=_purpose_of(step),
-            given=tuple(name for name in step.given if name not in self.certain),
-            unless=tuple(step.unless),
-            uses=tuple(sorted(uses)),
-            repeatable=step.may_repeat,
-            tied=not step.mutates or self._is_tied(step.action),
-            selects=step.select is not None,
-            lapses=step.lapses,
-            disables=step.disables,
-            pause=step.pause.duration if step.pause is not None else None,
-        )
-
-    def _is_tied(self, action: Action) -> bool:
-        """Whether everything that an answer gave it is tied, and something at all ties it to the credential."""
-        uses = names_of_action(action)
-        return (uses & self.extracted) <= self.tied and bool(uses & self.tied)
-
-    def _learn(self, step: Step) -> None:
-        """Note what the step may take out of its answer, and whether that is tied to the credential."""
-        for name, extraction in step.extract.items():
-            self.possible.add(name)
-            self.extracted.add(name)
-            if self._ties(step, extraction):
-                self.tied.add(name)
-
-    def _ties(self, step: Step, extraction: Extraction) -> bool:
-        if step.select is not None:
-            return bool(_names(v for condition in step.select.where for v in condition.values) & self.tied)
-        if isinstance(extraction, Regex):
-            return bool(_names([extraction.pattern]) & self.tied)
-        if isinstance(extraction, JsonPath) and INDEFINITE.search(extraction.path):
-            return False
-        return bool(names_of_action(step.action) & self.tied)
-
-    def _may_run(self, step: Step) -> bool:
-        return set(step.given) <= self.possible and not set(step.unless) & self.certain
-
-    def _can_ask(self, action: Action) -> bool:
-        return names_of_action(action) <= self.possible and (not action.actor or ACTOR in self.certain)
-
-    def _demand(self, action: Action, where: str) -> None:
-        if action.actor and ACTOR not in self.certain:
-            raise BadInput(f"{where} of {self.rule.id} is signed by a connection: say which one with --connection")
-        missing = sorted(names_of_action(action) - self.possible)
-        if set(missing) & ({TOKEN} | groups_of(self.rule.pattern)):
-            raise BadInput(f"{where} of {self.rule.id} needs the credential itself: give it on standard input")
-        if missing:
-            flags = " ".join(f"--var {name}=…" for name in missing)
-            raise BadInput(f"{where} of {self.rule.id} needs {' and '.join(missing)}: give {flags}")
-
-    def _missing_alternatives(self) -> str:
-        wanted = [
-            " and ".join(n for n in step.given if n not in self.possible) for step in self.rule.steps if step.given
-        ]
-        return "the secret, or " + " or ".join(dict.fromkeys(w for w in wanted if w)) + " is needed"
-
-    def _probe_content(self) -> ProbeContent | None:
-        return self.rule.probe
-
-
-def _purpose_of(step: Step) -> Purpose:
-    if step.pause is not None:
-        return Purpose.PAUSE
-    return Purpose.ACT if step.mutates else Purpose.READ
-
-
-def _names_of_extraction(extraction: Extraction) -> frozenset[str]:
-    return _names([extraction.pattern]) if isinstance(extraction, Regex) else frozenset()
-
-
-def _names(texts: Iterable[str]) -> frozenset[str]:
+def names_in(texts: Iterable[str]) -> frozenset[str]:
     """The names without which these templates cannot be filled; what a request says of itself is always known."""
     return frozenset(name for text in texts for name in compile_template(text).required) - OF_REQUEST

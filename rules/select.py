@@ -238,6 +238,14 @@ def _choose_picked(
     return NoRow() if complete else _refuse(select, fitting, "the row that was picked is not in what could be read")
 
 
+def ids_of(select: Select, rows: Iterable[object]) -> list[str]:
+    """The ids of rows; a row without one is an error, since it could not be told from a new one."""
+    ids = [_id_of(select, row) for row in rows]
+    if None in ids:
+        raise ExtractError(f"a row has no id at {select.id}")
+    return [identifier for identifier in ids if identifier is not None]
+
+
 def tell_rows(select: Select, rows: Iterable[object]) -> list[Candidate]:
     """What may be shown of rows: their ids and what tells them apart, never a secret."""
     return [_candidate(select, row) for row in rows]
@@ -277,7 +285,7 @@ def _is_tied(select: Select, tied: frozenset[str]) -> bool:
     texts = [
         text
         for condition in select.where
-        for text in (condition.equals, condition.prefix, condition.suffix)
+        for text in (condition.equals, condition.prefix, condition.suffix, condition.not_among)
         if text is not None
     ]
     return any(compile_template(text).names & tied for text in texts)
@@ -305,6 +313,7 @@ class _Test:
     suffix: str | None
     before: float | None
     after: float | None
+    not_among: frozenset[str]
     hollow: bool
 
     @classmethod
@@ -314,7 +323,9 @@ class _Test:
         def fill(source: str | None) -> str | None:
             return None if source is None else compile_template(source).fill(values, Place.PLAIN)
 
-        named = [source for source in condition.values if compile_template(source).names]
+        # That nothing existed before is a value; that a name holds nothing to compare with is none.
+        compared = [source for source in condition.values if source is not condition.not_among]
+        named = [source for source in compared if compile_template(source).names]
         return cls(
             condition,
             fill(condition.equals),
@@ -322,6 +333,7 @@ class _Test:
             fill(condition.suffix),
             _read_time(fill(condition.before)),
             _read_time(fill(condition.after)),
+            frozenset((fill(condition.not_among) or "").split("\n")),
             any(not fill(source) for source in named),
         )
 
@@ -333,7 +345,10 @@ class _Test:
         value = found[0] if found else None
         if self.condition.is_null is not None and (value is None) != self.condition.is_null:
             return False
-        return self._text_holds(scalar(value)) and self._time_holds(value)
+        text = scalar(value)
+        if self.condition.not_among is not None and (text is None or text in self.not_among):
+            return False
+        return self._text_holds(text) and self._time_holds(value)
 
     def _text_holds(self, text: str | None) -> bool:
         if self.equals is not None and text != self.equals:

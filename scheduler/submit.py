@@ -20,7 +20,8 @@ from rules.errors import BadInput
 from rules.inputs import check_inputs, is_secret
 from rules.lifecycle import Intent
 from rules.loader import LoadedRule
-from rules.plan import ACTOR, TOKEN, Plan, plan
+from rules.plan import ACTOR, TOKEN, Plan
+from rules.planning import plan
 from rules.secret import Secret
 from scheduler.bell import BrokerDown, ring
 from worker import rehearsal, steps

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rules.decide import Record
+from rules.decision import Record
 from rules.errors import RevoqError
 from rules.lifecycle import Outcome, Reason
 from rules.loader import LoadedRule

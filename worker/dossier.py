@@ -10,7 +10,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from rules.decide import Decision, Facts, Park, Record
+from rules.decision import Decision, Facts, Park, Record
 from rules.errors import BadInput, RevoqError
 from rules.guard import Guards, Who, refuse
 from rules.lifecycle import Outcome, Reason

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 
 import structlog
 
-from rules.decide import SECOND, Decision, Do, Expire, Finish, Park, Wait, backoff, decide
+from rules.decide import decide
+from rules.decision import SECOND, Decision, Do, Expire, Finish, Park, Wait, backoff
 from rules.errors import RevoqError
 from rules.lifecycle import Outcome, Reason
 from rules.plan import CHANGES, Planned

@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from secrets import token_bytes
 from typing import Any
 
-from rules.decide import SECOND, Decision, Do, Wait, decide
+from rules.decide import decide
+from rules.decision import SECOND, Decision, Do, Wait
 from rules.errors import RevoqError
 from rules.lifecycle import Outcome
 from rules.loader import LoadedRule

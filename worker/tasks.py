@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from celery.exceptions import Retry
 
-from rules.decide import SECOND, Decision, Park, Wait
+from rules.decision import SECOND, Decision, Park, Wait
 from rules.lifecycle import Intent
 from worker.app import app
 from worker.engine import carry

@@ -27,6 +27,7 @@ from rules.schema.provider import Identity, Provider
 from rules.schema.recorded import Recorded, RecordedAnswer
 from rules.schema.request import METHODS, Multipart, Part, Request
 from rules.schema.revocation import MultiStepRevocation, Revocation
+from rules.schema.rotation import Existing, Generate, Handover, Mark, Own, Rotation
 from rules.schema.rule import Rule
 from rules.schema.select import Condition, Paging, Select
 from rules.schema.steps import Acting, OutcomeClause, Step
@@ -42,18 +43,23 @@ __all__ = [
     "Command",
     "Condition",
     "Duration",
+    "Existing",
     "Extraction",
+    "Generate",
+    "Handover",
     "Header",
     "HeaderMatch",
     "Identity",
     "JsonMatch",
     "JsonPath",
     "JsonValid",
+    "Mark",
     "Matcher",
     "Model",
     "MultiStepRevocation",
     "Multipart",
     "OutcomeClause",
+    "Own",
     "Paging",
     "Part",
     "Pause",
@@ -66,6 +72,7 @@ __all__ = [
     "ReportResponse",
     "Request",
     "Revocation",
+    "Rotation",
     "Rule",
     "RuleFile",
     "Select",

@@ -13,6 +13,7 @@ from rules.schema.looks import AnyProbe, ProbeContent, Recognition, Verification
 from rules.schema.recorded import Recorded
 from rules.schema.request import Request
 from rules.schema.revocation import AwsRevocation, Revocation, steps_of
+from rules.schema.rotation import Rotation
 from rules.schema.select import Select
 from rules.schema.steps import Step
 from rules.schema.variables import Subject, Variable
@@ -60,6 +61,7 @@ class Rule(Model):
     revocation: Revocation | None = None
     # What follows is ours.
     restoration: Revocation | None = None
+    rotation: Rotation | None = None
     listing: Listing | None = None
     aliases: list[str] = []
     about: str = ""

@@ -10,7 +10,10 @@ from rules.schema.base import Model
 
 
 class Condition(Model):
-    """One condition on a row's field (a JSONPath inside the row); the values are templates."""
+    """One condition on a row's field (a JSONPath inside the row); the values are templates.
+
+    `not_among`: several values, one on a line, of which it must be none.
+    """
 
     field: str
     equals: str | None = None
@@ -19,17 +22,19 @@ class Condition(Model):
     is_null: bool | None = None
     before: str | None = None
     after: str | None = None
+    not_among: str | None = None
 
     @model_validator(mode="after")
     def _something(self) -> Self:
         if not self.values and self.is_null is None:
-            raise ValueError("expected at least one of equals, prefix, suffix, is_null, before, after")
+            raise ValueError("expected at least one of equals, prefix, suffix, is_null, before, after, not_among")
         return self
 
     @property
     def values(self) -> list[str]:
         """The templates of this condition."""
-        return [v for v in (self.equals, self.prefix, self.suffix, self.before, self.after) if v is not None]
+        said = (self.equals, self.prefix, self.suffix, self.before, self.after, self.not_among)
+        return [value for value in said if value is not None]
 
 
 class Paging(Model):

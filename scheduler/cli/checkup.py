@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from rules.decide import SECOND
+from rules.decision import SECOND
 from rules.errors import RevoqError, RuleErrors
 from rules.loader import builtin, read
 from rules.secret import Secret

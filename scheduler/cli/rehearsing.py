@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from rules.decide import Decision, Do, Expire, Finish, Park, Wait
+from rules.decision import Decision, Do, Expire, Finish, Park, Wait
 from rules.lifecycle import UNFINISHED, Ending, Reason, State, ending
 from rules.plan import Purpose
 from scheduler.cli.present import coming_row, describe_candidate, read_row

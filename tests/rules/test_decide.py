@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rules.decide import SECOND, Decision, Do, Expire, Facts, Finish, Park, Record, Wait, backoff, decide
+from rules.decide import decide
+from rules.decision import SECOND, Decision, Do, Expire, Facts, Finish, Park, Record, Wait, backoff
 from rules.lifecycle import Intent, Outcome, Reason, Verdict
 from rules.plan import Plan, Planned, Purpose
 

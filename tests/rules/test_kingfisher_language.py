@@ -24,7 +24,8 @@ from rules.lint import lint
 from rules.loader import LoadedRule, load, read, read_text
 from rules.match import read_probe, read_step
 from rules.message import Answer
-from rules.plan import Purpose, plan
+from rules.plan import Purpose
+from rules.planning import plan
 from rules.request import prepare
 from rules.schema import ProbeContent, Request
 from rules.secret import Secret

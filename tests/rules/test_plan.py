@@ -10,7 +10,8 @@ import pytest
 from rules.errors import BadInput, RuleErrors
 from rules.lifecycle import Intent
 from rules.loader import LoadedRule, builtin, load
-from rules.plan import Plan, Purpose, plan
+from rules.plan import Plan, Purpose
+from rules.planning import plan
 
 CATALOGUE = load([builtin()])
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import pytest
 
-from rules.decide import Decision, Do, Facts, Finish, Park, Record, Wait, decide
+from rules.decide import decide
+from rules.decision import Decision, Do, Facts, Finish, Park, Record, Wait
 from rules.lifecycle import Intent, Outcome, Reason, Verdict
 from rules.loader import LoadedRule, builtin, hosts_of, load
-from rules.plan import ACTOR, TOKEN, Plan, Planned, Purpose, named, plan
+from rules.plan import ACTOR, TOKEN, Plan, Planned, Purpose, named
+from rules.planning import plan
 from rules.schema import Rule
 
 GOOD = {

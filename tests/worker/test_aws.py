@@ -185,7 +185,7 @@ sys.modules["boto3"] = None
 from worker import steps
 from rules.lifecycle import Intent
 from rules.loader import builtin, load
-from rules.plan import plan
+from rules.planning import plan
 from worker.settings import Settings
 rules = load([builtin()])
 for name, given in (("aws.access_key", {"AKID", "TOKEN"}), ("sendgrid.api_key", {"TOKEN"})):

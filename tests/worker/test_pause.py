@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rules.decide import SECOND
+from rules.decision import SECOND
 from rules.lifecycle import State, Verdict
 from tests.sandbox import Sandbox
 from tests.worker.bench import Bench, open_bench

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rules.decide import Do, Finish, Park, Wait
+from rules.decision import Do, Finish, Park, Wait
 from rules.lifecycle import Intent, Reason, State, Verdict
 from rules.secret import Secret
 from scheduler.submit import Order, check, rehearse

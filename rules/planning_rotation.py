@@ -1,0 +1,133 @@
+"""(rule, sinks, what was handed in) → the order of a rotation, or of its first half alone, an issue.
+
+Why this order is safe stands in `rules.decide_rotation`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from rules.errors import BadInput
+from rules.plan import GRACE, TOKEN, Planned, Purpose, groups_of, looks_of, names_in, names_of_action
+from rules.schema import ProbeContent, Rotation, Step
+from rules.schema.rotation import EXISTING, JOB, OLD_LOOK, TEST_LOOK
+from rules.walk import Walk
+
+
+def rotation_of(walk: Walk) -> Rotation:
+    """The rule's rotation; raises BadInput where it has none."""
+    rotation = walk.rule.rotation
+    if rotation is None:
+        raise BadInput(f"{walk.rule.id} does not say how a key is replaced: it has no rotation")
+    return rotation
+
+
+def order_rotation(walk: Walk, sinks: Sequence[str], grace: float | None) -> list[Planned]:
+    """Replace the key of a target: everything from reading it to proving that the old key is dead."""
+    rotation = rotation_of(walk)
+    _know(walk, {JOB})
+    steps = list(_reads(walk, "target", rotation.target))
+    inside = groups_of(walk.rule.pattern) if rotation.old == TOKEN else frozenset[str]()
+    _may_know(walk, {rotation.old, *rotation.current, *inside})
+    steps += [*_at_sinks(sinks, Purpose.PREFLIGHT, "look at"), *_old(walk, rotation, Purpose.BEFORE)]
+    steps += [*_new_key(walk, rotation), *_hand_over(sinks)]
+    if rotation.overlap:
+        steps += _retire(walk, rotation, rotation.grace if grace is None else grace)
+    return steps + list(_old(walk, rotation, Purpose.ASK)) + list(_old(walk, rotation, Purpose.AFTER))
+
+
+def order_issue(walk: Walk, sinks: Sequence[str]) -> list[Planned]:
+    """Make a new key for something that has none, straight into its sinks."""
+    rotation = rotation_of(walk)
+    _know(walk, {JOB})
+    steps = [*_at_sinks(sinks, Purpose.PREFLIGHT, "look at"), *_new_key(walk, rotation)]
+    return steps + list(_hand_over(sinks))
+
+
+def _know(walk: Walk, names: set[str]) -> None:
+    walk.certain |= names
+    walk.possible |= names
+    walk.tied |= names
+
+
+def _may_know(walk: Walk, names: set[str]) -> None:
+    walk.possible |= names
+    walk.tied |= names
+
+
+def _reads(walk: Walk, what: str, steps: Sequence[Step]) -> Iterator[Planned]:
+    for number, step in enumerate(steps, start=1):
+        if walk.may_run(step):
+            yield _walked(walk, step, step.name or f"{what} {number}", Purpose.READ)
+
+
+def _walked(walk: Walk, step: Step, name: str, purpose: Purpose) -> Planned:
+    walk.demand(step.action, f"the step {name!r}")
+    planned = walk.planned(step, name, purpose)
+    walk.learn(step)
+    return planned
+
+
+def _new_key(walk: Walk, rotation: Rotation) -> Iterator[Planned]:
+    """List what exists, make the key, know how to find one that nobody holds, equip it, try it."""
+    if rotation.existing is not None:
+        walk.demand(rotation.existing.action, "the step 'existing'")
+        yield Planned("existing", Purpose.LIST, uses=tuple(sorted(names_of_action(rotation.existing.action))))
+        _may_know(walk, {EXISTING})
+    if rotation.generate is not None:
+        yield Planned("generate", Purpose.GENERATE)
+        _may_know(walk, {rotation.key})
+    for number, step in enumerate(rotation.issue, start=1):
+        if walk.may_run(step):
+            purpose = Purpose.ISSUE if step is rotation.makes else Purpose.GRANT if step.mutates else Purpose.READ
+            yield _walked(walk, step, step.name or f"issue {number}", purpose)
+    if rotation.mine is not None and rotation.discard is not None:
+        yield _walked(walk, rotation.mine, rotation.mine.name or "mine", Purpose.FIND)
+        yield _walked(walk, rotation.discard, rotation.discard.name or "discard", Purpose.DISCARD)
+    if rotation.test is not None:
+        walk.demand(rotation.test.action, "the test of the new key")
+        yield Planned(TEST_LOOK, Purpose.TEST, uses=tuple(sorted(names_of_action(rotation.test.action))))
+
+
+def _hand_over(sinks: Sequence[str]) -> Iterator[Planned]:
+    yield from _at_sinks(sinks, Purpose.DELIVER, "deliver to")
+    yield from _at_sinks(sinks, Purpose.READ_BACK, "read back from")
+    yield from _at_sinks(sinks, Purpose.RELOAD, "tell")
+    yield Planned("promote", Purpose.PROMOTE)
+
+
+def _at_sinks(sinks: Sequence[str], purpose: Purpose, verb: str) -> Iterator[Planned]:
+    for sink in sinks:
+        yield Planned(f"{verb} {sink}", purpose, sink=sink)
+
+
+def _retire(walk: Walk, rotation: Rotation, grace: float) -> Iterator[Planned]:
+    yield Planned(GRACE, Purpose.PAUSE, pause=grace)
+    if rotation.used is not None and walk.may_run(rotation.used):
+        yield _walked(walk, rotation.used, rotation.used.name or "used", Purpose.USED)
+    for number, step in enumerate(rotation.retire, start=1):
+        # Where no sink told the old key, and nobody named it, there is nothing that could be retired.
+        if walk.may_run(step) and walk.can_ask(step.action):
+            name = step.name or f"retire {number}"
+            purpose = Purpose.PAUSE if step.pause is not None else Purpose.ACT if step.mutates else Purpose.READ
+            planned = walk.planned(step, name, purpose)
+            needed = set(planned.given) | (names_of_action(step.action) - walk.certain)
+            walk.learn(step)
+            yield replace(planned, given=tuple(sorted(needed)))
+
+
+def _old(walk: Walk, rotation: Rotation, purpose: Purpose) -> Iterator[Planned]:
+    """The look that tells whether the old key works, taken where what it needs is known by then."""
+    look: tuple[str, ProbeContent] | None = None
+    if rotation.proof is not None:
+        look = (OLD_LOOK, rotation.proof)
+    else:
+        look = next((found for found in looks_of(walk.rule) if found[0] != "disabled"), None)
+    if look is not None and walk.can_ask(look[1].action):
+        yield walk.look(look[0], purpose, look[1].action)
+
+
+def names_of_record(rotation: Rotation) -> frozenset[str]:
+    """Every name that a sink's record, or the name of its place, cannot do without."""
+    return names_in([*rotation.record.values(), rotation.sink_name])
