@@ -19,6 +19,7 @@ from rules.schema import (
     Acting,
     Aws,
     Command,
+    Existing,
     Extraction,
     HeaderMatch,
     JsonMatch,
@@ -31,6 +32,7 @@ from rules.schema import (
     Regex,
     Request,
     Revocation,
+    Rotation,
     Rule,
     Select,
     StatusMatch,
@@ -38,6 +40,7 @@ from rules.schema import (
     Subject,
     XmlValid,
 )
+from rules.schema.rotation import EXISTING, JOB, OLD_LOOK, TEST_LOOK
 from rules.strictyaml import Place
 from rules.template import Place as Where
 from rules.template import compile_template, split_origin
@@ -48,7 +51,7 @@ ACTOR = "ACTOR"
 """A name for `given` and `unless` alone: known where a connection signs."""
 SUBJECT = "SUBJECT"
 """The name by which a listing's templates know the person whose credentials are asked for."""
-LOOKS = frozenset({"probe", "verify", "disabled", "recognise"})
+LOOKS = frozenset({"probe", "verify", "disabled", "recognise", TEST_LOOK, OLD_LOOK})
 
 
 @dataclass
@@ -256,6 +259,8 @@ def check_rule(rule: Rule, provider: Provider | None) -> list[Mistake]:
         known |= frozenset(step.extract)
     _check_steps(checks, rule, known)
     _check_looks(checks, rule, probe, known)
+    if rule.rotation is not None:
+        _check_rotation(checks, rule.rotation, known)
     if rule.listing is not None:
         listed = frozenset({SUBJECT, *rule.variables})
         checks.request(("listing", "request"), rule.listing.request, listed)
@@ -306,11 +311,18 @@ def secret_names(rule: Rule) -> frozenset[str]:
     given |= {depends.variable for depends in rule.depends_on_rule}
     taken = {
         name
-        for step in [*rule.steps, *rule.restoring]
+        for step in [*rule.steps, *rule.restoring, *_steps_of_rotation(rule)]
         for name, extraction in step.extract.items()
         if extraction.secret
     }
+    if rule.rotation is not None:
+        taken |= {rule.rotation.key, rule.rotation.old}
     return frozenset({"TOKEN", *(groups - public), *given, *taken})
+
+
+def _steps_of_rotation(rule: Rule) -> Iterator[Step]:
+    if rule.rotation is not None:
+        yield from (step for step in rule.rotation.steps.values() if isinstance(step, Step))
 
 
 def _places_of_steps(key: str, said: Revocation | None, steps: Sequence[Step]) -> Iterator[tuple[Place, Step]]:
@@ -323,6 +335,11 @@ def _check_steps(checks: _Checks, rule: Rule, known: frozenset[str]) -> None:
     taken: set[str] = set(LOOKS)
     revoking = list(_places_of_steps("revocation", rule.revocation, rule.steps))
     restoring = list(_places_of_steps("restoration", rule.restoration, rule.restoring))
+    rotating = list(_rotation_places(rule.rotation)) if rule.rotation is not None else []
+    of_rotation = set(rule.rotation.steps) if rule.rotation is not None else set[str]()
+    if len(of_rotation) < len(rotating):
+        checks.say(("rotation",), "two steps have one name; each step has one of its own")
+    taken |= of_rotation
     for number, (place, step) in enumerate([*revoking, *restoring], start=1):
         name = step.name or f"step {number}"
         if name in taken:
@@ -330,6 +347,45 @@ def _check_steps(checks: _Checks, rule: Rule, known: frozenset[str]) -> None:
         taken.add(name)
         for key, names in (("given", step.given), ("unless", step.unless)):
             checks.names((*place, key), names, known | checks.hosts | {ACTOR})
+
+
+def _check_rotation(checks: _Checks, rotation: Rotation, known: frozenset[str]) -> None:
+    """Check each part with the names that are known when it is taken."""
+    known |= {JOB}
+    for place, step in _rotation_places(rotation):
+        if isinstance(step, Existing):
+            checks.action(place, step, known)
+            checks.select((*place, "select"), step.select, known)
+            known |= {EXISTING}
+        else:
+            checks.step(place, step, known)
+            known |= frozenset(step.extract)
+        if place[1] in {"target", "existing"}:
+            # What a sink holds is known once the target was read.
+            known |= {rotation.old, *rotation.current, *({rotation.key} if rotation.generate is not None else ())}
+    if rotation.test is not None:
+        checks.probe(("rotation", "test"), rotation.test, known)
+    if rotation.proof is not None:
+        checks.probe(("rotation", "proof"), rotation.proof, known)
+    checks.template(("rotation", "sink_name"), rotation.sink_name, known)
+    for part, source in rotation.record.items():
+        checks.template(("rotation", "record", part), source, known)
+    checks.names(("rotation",), [rotation.id], known)
+
+
+def _rotation_places(rotation: Rotation) -> Iterator[tuple[Place, Step | Existing]]:
+    """Every part that is a step, where it stands, in the order in which they are taken."""
+    for number, step in enumerate(rotation.target):
+        yield ("rotation", "target", number), step
+    if rotation.existing is not None:
+        yield ("rotation", "existing"), rotation.existing
+    for number, step in enumerate(rotation.issue):
+        yield ("rotation", "issue", number), step
+    for name, one in (("mine", rotation.mine), ("discard", rotation.discard), ("used", rotation.used)):
+        if one is not None:
+            yield ("rotation", name), one
+    for number, step in enumerate(rotation.retire):
+        yield ("rotation", "retire", number), step
 
 
 def _check_looks(checks: _Checks, rule: Rule, probe: ProbeContent | None, known: frozenset[str]) -> None:
@@ -356,6 +412,9 @@ def _check_recorded(checks: _Checks, rule: Rule) -> None:
         names["verify"] = rule.verification.content.extract
     if rule.recognition is not None:
         names["recognise"] = {}
+    if rule.rotation is not None:
+        parts = {**rule.rotation.steps, **rule.rotation.looks}
+        names |= {name: {} if isinstance(part, Existing) else part.extract for name, part in parts.items()}
     for number, recorded in enumerate(rule.recorded):
         if recorded.step not in names:
             steps = ", ".join(sorted(names)) or "none"

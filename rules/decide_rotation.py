@@ -60,6 +60,7 @@ class _Rotation:
         return {
             Purpose.READ: self._read,
             Purpose.PREFLIGHT: self._preflight,
+            Purpose.VACANT: self._preflight,
             Purpose.BEFORE: self._old,
             Purpose.LIST: self._read,
             Purpose.GENERATE: self._mark,

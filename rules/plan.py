@@ -42,6 +42,7 @@ class Purpose(StrEnum):
     UNDO = "undo"  # what enables a credential again that was not ours
     # Of a rotation:
     PREFLIGHT = "preflight"  # is a sink ready, and which key does it hold?
+    VACANT = "vacant"  # is a sink ready, and does it hold nothing?
     LIST = "list"  # what exists before anything is issued
     GENERATE = "generate"  # make the new key here, where the provider takes one from us
     ISSUE = "issue"  # the request that makes the new key
@@ -183,7 +184,7 @@ def rotation_looks(rule: Rule) -> Iterator[tuple[str, ProbeContent]]:
 def _own_part(planned: Planned, rule: Rule) -> Own | None:
     """What revoq does in every rotation, and no file says."""
     match planned.purpose:
-        case Purpose.PREFLIGHT | Purpose.DELIVER | Purpose.READ_BACK | Purpose.RELOAD if planned.sink is not None:
+        case _ if planned.sink is not None:
             return Own(own=Handover.model_validate({"what": planned.purpose.value, "sink": planned.sink}))
         case Purpose.PROMOTE:
             return Own(own=Mark())

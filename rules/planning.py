@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from rules.errors import BadInput
@@ -15,11 +15,16 @@ from rules.walk import Walk
 
 
 def plan(
-    loaded: LoadedRule, intent: Intent, given: Collection[str], sinks: Sequence[str] = (), grace: float | None = None
+    loaded: LoadedRule,
+    intent: Intent,
+    given: Collection[str],
+    sinks: Mapping[str, bool] | None = None,
+    grace: float | None = None,
 ) -> Plan:
     """Order the steps of one job; `given` are the names that were handed in, `ACTOR` and `TOKEN` among them.
 
-    `sinks` are named by who asks for a rotation or an issue; `grace`, in seconds, replaces the rule's own.
+    `sinks` are where a rotation or an issue delivers, each with whether its consumer is told; `grace`, in seconds,
+    replaces the rule's own.
     Raises BadInput with a sentence for everything that is missing: a secret, a variable, a connection, a revocation.
     """
     rule = loaded.rule

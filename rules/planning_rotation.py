@@ -5,7 +5,7 @@ Why this order is safe stands in `rules.decide_rotation`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from rules.errors import BadInput
@@ -23,8 +23,11 @@ def rotation_of(walk: Walk) -> Rotation:
     return rotation
 
 
-def order_rotation(walk: Walk, sinks: Sequence[str], grace: float | None) -> list[Planned]:
-    """Replace the key of a target: everything from reading it to proving that the old key is dead."""
+def order_rotation(walk: Walk, sinks: Mapping[str, bool], grace: float | None) -> list[Planned]:
+    """Replace the key of a target: everything from reading it to proving that the old key is dead.
+
+    `sinks` are those that are delivered to, in this order, each with whether its consumer is told.
+    """
     rotation = rotation_of(walk)
     _know(walk, {JOB})
     steps = list(_reads(walk, "target", rotation.target))
@@ -37,11 +40,11 @@ def order_rotation(walk: Walk, sinks: Sequence[str], grace: float | None) -> lis
     return steps + list(_old(walk, rotation, Purpose.ASK)) + list(_old(walk, rotation, Purpose.AFTER))
 
 
-def order_issue(walk: Walk, sinks: Sequence[str]) -> list[Planned]:
+def order_issue(walk: Walk, sinks: Mapping[str, bool]) -> list[Planned]:
     """Make a new key for something that has none, straight into its sinks."""
     rotation = rotation_of(walk)
     _know(walk, {JOB})
-    steps = [*_at_sinks(sinks, Purpose.PREFLIGHT, "look at"), *_new_key(walk, rotation)]
+    steps = [*_at_sinks(sinks, Purpose.VACANT, "look at"), *_new_key(walk, rotation)]
     return steps + list(_hand_over(sinks))
 
 
@@ -90,14 +93,14 @@ def _new_key(walk: Walk, rotation: Rotation) -> Iterator[Planned]:
         yield Planned(TEST_LOOK, Purpose.TEST, uses=tuple(sorted(names_of_action(rotation.test.action))))
 
 
-def _hand_over(sinks: Sequence[str]) -> Iterator[Planned]:
+def _hand_over(sinks: Mapping[str, bool]) -> Iterator[Planned]:
     yield from _at_sinks(sinks, Purpose.DELIVER, "deliver to")
     yield from _at_sinks(sinks, Purpose.READ_BACK, "read back from")
-    yield from _at_sinks(sinks, Purpose.RELOAD, "tell")
+    yield from _at_sinks((name for name, reloads in sinks.items() if reloads), Purpose.RELOAD, "tell")
     yield Planned("promote", Purpose.PROMOTE)
 
 
-def _at_sinks(sinks: Sequence[str], purpose: Purpose, verb: str) -> Iterator[Planned]:
+def _at_sinks(sinks: Iterable[str], purpose: Purpose, verb: str) -> Iterator[Planned]:
     for sink in sinks:
         yield Planned(f"{verb} {sink}", purpose, sink=sink)
 

@@ -10,9 +10,10 @@ from rules.lifecycle import Outcome
 from rules.loader import LoadedRule, hosts_of
 from rules.match import read_probe, read_recognition, read_step
 from rules.message import Answer, Prepared
-from rules.schema import Extraction, ProbeContent, Recorded, RecordedAnswer, Rule, Select, Step
+from rules.schema import Acting, Existing, Extraction, ProbeContent, Recorded, RecordedAnswer, Rule, Select, Step
+from rules.schema.rotation import EXISTING
 from rules.secret import Secret
-from rules.select import Ambiguous, Chosen, Listing, choose
+from rules.select import Ambiguous, Chosen, Listing, choose, ids_of
 from rules.template import split_origin
 
 NOWHERE = "https://recorded.invalid"
@@ -53,12 +54,14 @@ def _read(loaded: LoadedRule, recorded: Recorded) -> Read:
     if content is None:
         assert rule.recognition is not None  # noqa: S101 - the loader has looked
         return read_recognition(rule.recognition, answers[0], values), {}
+    if isinstance(content, Existing):
+        return _read_existing(content, answers, values, _origin_of(content, loaded))
     if content.select is not None:
         return _read_list(content, content.select, answers, values, _origin_of(content, loaded))
     return _with_values(read_step(content, answers[0], values), content.extract, answers[0], values)
 
 
-def _find(rule: Rule, name: str) -> Step | ProbeContent | None:
+def _find(rule: Rule, name: str) -> Step | Existing | ProbeContent | None:
     """Find the part that a recorded answer belongs to; None stands for the recognition."""
     if name == "recognise":
         return None
@@ -68,6 +71,10 @@ def _find(rule: Rule, name: str) -> Step | ProbeContent | None:
         return rule.verification.content
     if name in {"probe", "verify"} and rule.probe is not None:
         return rule.probe
+    if rule.rotation is not None and name in rule.rotation.looks:
+        return rule.rotation.looks[name]
+    if rule.rotation is not None and name in rule.rotation.steps:
+        return rule.rotation.steps[name]
     steps = {step.name or f"step {number}": step for number, step in enumerate([*rule.steps, *rule.restoring], start=1)}
     return steps[name]
 
@@ -93,30 +100,48 @@ def _with_values(outcome: Outcome, extract: Mapping[str, Extraction], answer: An
 
 
 def _read_list(step: Step, select: Select, answers: list[Answer], values: Values, origin: str) -> Read:
-    method = step.request.method if step.request is not None else ""
-    listing = Listing(select, Prepared(method, Secret(f"{origin}/"), f"{origin}/", origin))
-    wanted: Prepared | None = listing.first
-    for answer in answers:
-        outcome = read_step(step, answer, values)
-        if outcome is not Outcome.OK or wanted is None:
-            return outcome if wanted is not None else Outcome.BROKEN, {}
-        try:
-            wanted = listing.add(answer)
-        except ExtractError:
-            return Outcome.BROKEN, {}
-    # The empty page that ends a list without a total need not be recorded.
-    complete = listing.complete or (wanted is not None and listing.is_short and _counts_nothing(select))
+    outcome, listing, complete = _read_pages(step, select, answers, values, origin)
+    if outcome is not Outcome.OK:
+        return outcome, {}
     choice = choose(select, listing.rows, values, complete=complete, tied=frozenset(values))
     if isinstance(choice, Chosen):
         return _with_values(Outcome.OK, step.extract, choice.answer, values)
     return Outcome.AMBIGUOUS if isinstance(choice, Ambiguous) else Outcome.NO_ROW, {}
 
 
+def _read_existing(existing: Existing, answers: list[Answer], values: Values, origin: str) -> Read:
+    step = Step(request=existing.request, select=existing.select)
+    outcome, listing, complete = _read_pages(step, existing.select, answers, values, origin)
+    if outcome is not Outcome.OK or not complete:
+        return outcome if outcome is not Outcome.OK else Outcome.AMBIGUOUS, {}
+    return outcome, {EXISTING: "\n".join(ids_of(existing.select, listing.rows))}
+
+
+def _read_pages(
+    step: Step, select: Select, answers: list[Answer], values: Values, origin: str
+) -> tuple[Outcome, Listing, bool]:
+    """The rows of all pages, and whether they are all that there are."""
+    method = step.request.method if step.request is not None else ""
+    listing = Listing(select, Prepared(method, Secret(f"{origin}/"), f"{origin}/", origin))
+    wanted: Prepared | None = listing.first
+    for answer in answers:
+        outcome = read_step(step, answer, values)
+        if outcome is not Outcome.OK or wanted is None:
+            return outcome if wanted is not None else Outcome.BROKEN, listing, False
+        try:
+            wanted = listing.add(answer)
+        except ExtractError:
+            return Outcome.BROKEN, listing, False
+    # The empty page that ends a list without a total need not be recorded.
+    complete = listing.complete or (wanted is not None and listing.is_short and _counts_nothing(select))
+    return Outcome.OK, listing, complete
+
+
 def _counts_nothing(select: Select) -> bool:
     return select.page is not None and select.page.kind in {"offset", "page"} and select.page.total is None
 
 
-def _origin_of(step: Step, loaded: LoadedRule) -> str:
+def _origin_of(step: Acting, loaded: LoadedRule) -> str:
     """The origin that links of a recorded list may stay on."""
     hosts = hosts_of(loaded)
     try:

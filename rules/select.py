@@ -358,27 +358,27 @@ class _Test:
         return self.suffix is None or bool(text and self.suffix and text.endswith(self.suffix))
 
     def _time_holds(self, value: object) -> bool:
-        moment = _moment(value)
-        if self.condition.before is not None and not (moment is not None and _less(moment, self.before)):
+        at = moment(value)
+        if self.condition.before is not None and not (at is not None and _less(at, self.before)):
             return False
-        return self.condition.after is None or (moment is not None and _less(self.after, moment))
+        return self.condition.after is None or (at is not None and _less(self.after, at))
 
 
 def _less(one: float | None, other: float | None) -> bool:
     return one is not None and other is not None and one < other
 
 
-def _moment(value: object) -> float | None:
+def moment(value: object) -> float | None:
     """Seconds since 1970 out of a JSON number or an ISO 8601 time with its offset; None where it is no time."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
         return float(value) if math.isfinite(value) and abs(value) < LATEST else None
     try:
-        moment = datetime.fromisoformat(value.strip()) if isinstance(value, str) else None
+        read = datetime.fromisoformat(value.strip()) if isinstance(value, str) else None
     except ValueError:
         return None
-    return moment.timestamp() if moment is not None and moment.tzinfo is not None else None
+    return read.timestamp() if read is not None and read.tzinfo is not None else None
 
 
 def _read_time(text: str | None) -> float | None:
@@ -386,4 +386,4 @@ def _read_time(text: str | None) -> float | None:
     if text is None:
         return None
     number = regex.fullmatch(r"\s*-?\d{1,11}(\.\d{1,9})?\s*", text, regex.ASCII)
-    return _moment(float(text)) if number else _moment(text)
+    return moment(float(text)) if number else moment(text)

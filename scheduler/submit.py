@@ -10,7 +10,7 @@ submission joins it. Everything that is wrong with an order is said before anyth
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,7 +41,8 @@ log = structlog.get_logger(__name__)
 class Order:
     """What a producer asks for. `variables` are those of the rule; `probe=False` never tries the credential.
 
-    A `finding` came from a scanner: it is acted on only where it is shown to be ours.
+    A `finding` came from a scanner: it is acted on only where it is shown to be ours. `sinks` are where a rotation or
+    an issue delivers, in this order; `grace` is how long both keys live, in seconds, where the rule's own is not meant.
     """
 
     rule: str
@@ -55,6 +56,8 @@ class Order:
     owner: str | None = None
     probe: bool = True
     finding: bool = False
+    sinks: Sequence[str] = ()
+    grace: float | None = None
     queue: str = URGENT
 
 
@@ -111,7 +114,8 @@ def check(runtime: Runtime, order: Order) -> Checked:
     given = set(order.variables)
     given |= {TOKEN} if order.secret is not None else set()
     given |= {ACTOR} if account.signs else set()
-    made = plan(loaded, order.intent, given)
+    sinks = {name: runtime.settings.sink(name).reload is not None for name in order.sinks}
+    made = plan(loaded, order.intent, given, sinks, order.grace)
     why = steps.refuse(made, loaded.rule, runtime.settings)
     if why is not None:
         raise BadInput(why)

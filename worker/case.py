@@ -5,21 +5,42 @@ It records what a step came to; which step comes next is not its affair.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from rules.decision import Record
 from rules.errors import RevoqError
-from rules.lifecycle import Outcome, Reason
+from rules.lifecycle import Intent, Outcome, Reason, Stage
 from rules.loader import LoadedRule
 from rules.plan import TOKEN, Plan, Planned, Purpose
+from rules.schema import Rotation
+from rules.schema.rotation import JOB
 from rules.secret import Secret
 from worker.dossier import Dossier, NotReady, Terms
 from worker.envelopes import EXTRACTED, TOKEN_KIND, open_row, owner_of, seal_row
 from worker.errors import SafeError
 from worker.ledger import moves, reads
-from worker.ledger.rows import Claim, Job, Step
+from worker.ledger.rows import Claim, Job, Staged, Step
 from worker.runtime import Runtime
 from worker.step import Result
+
+ROTATIONS = frozenset({Intent.ROTATE, Intent.ISSUE})
+"""The intents that make a new key; driven again, they go on where they stood."""
+LASTING = frozenset(
+    {
+        Purpose.READ,
+        Purpose.LIST,
+        Purpose.GENERATE,
+        Purpose.ISSUE,
+        Purpose.GRANT,
+        Purpose.PROMOTE,
+        Purpose.RELOAD,
+        Purpose.PAUSE,
+        Purpose.USED,
+        Purpose.ACT,
+    }
+)
+"""What an earlier drive of a rotation did once and for all."""
 
 
 class Case(Dossier):
@@ -41,7 +62,7 @@ class Case(Dossier):
         """
         loaded = self._fetch_rule()
         inputs = {name: str(value) for name, value in self._job.inputs.items()}
-        self.begin(loaded, inputs, self._open_secrets())
+        self.begin(loaded, {**inputs, JOB: self._job.id}, self._open_secrets())
         self._read_history()
 
     def record(self, planned: Planned, number: int, result: Result) -> None:
@@ -71,6 +92,7 @@ class Case(Dossier):
             retry_after=result.retry_after,
             credential=self._told(result.outcome, now),
             secrets=sealed,
+            staged=self._staged(planned, result),
         )
 
     # ── inside ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -103,12 +125,22 @@ class Case(Dossier):
         for step in reads.steps(database, job.id):
             if step.outcome is None or step.ended_at is None:
                 continue
-            if step.drive != job.drive:
+            if step.drive == job.drive:
+                self._recall(step, record_of(step))
+                self.candidates = (step.evidence or {}).get("candidates", self.candidates)
+            elif self.plan.intent in ROTATIONS:
+                self._go_on(step)
+            else:
                 self._remember(step)
-                continue
-            self.records.append(record_of(step))
-            self.values.update({name: value for name, value in (step.taken or {}).items() if value is not None})
-            self.candidates = (step.evidence or {}).get("candidates", self.candidates)
+
+    def _recall(self, step: Step, record: Record) -> None:
+        self.records.append(record)
+        self.values.update({name: value for name, value in (step.taken or {}).items() if value is not None})
+
+    def _go_on(self, step: Step) -> None:
+        """A rotation goes on where it stood: what was done counts, while looks, tests and sinks are asked again."""
+        if step.purpose in LASTING and step.outcome in {Outcome.OK, Outcome.ALREADY_GONE, Outcome.LOST}:
+            self._recall(step, replace(record_of(step), earlier=True))
 
     def _remember(self, step: Step) -> None:
         """Of an earlier drive, only what is evidence still counts: that it was alive, and that we acted."""
@@ -116,13 +148,40 @@ class Case(Dossier):
         self.acted |= step.purpose == Purpose.ACT and step.outcome not in {Outcome.NOT_SENT, Outcome.RETRY}
 
     def _told(self, outcome: Outcome, now: int) -> dict[str, Any]:
-        """What a step tells about the credential itself."""
+        """What a step tells about the credential itself; in a rotation that is the target, and no look is at it."""
         who = self.who()
         told: dict[str, Any] = {"provider_id": who.id, "subject": who.subject}
+        if self.plan.intent in ROTATIONS:
+            return {name: value for name, value in told.items() if value is not None}
         if outcome is Outcome.ALIVE:
             told |= {"alive_at": now, "alive_where": self.where}
         told["dead_at"] = now if outcome is Outcome.DEAD else None
         return {name: value for name, value in told.items() if value is not None}
+
+    def _staged(self, planned: Planned, result: Result) -> list[Staged]:
+        """The keys of the target that come to a stage by this step."""
+        rotation = self.rule.rotation
+        if rotation is None or self.plan.intent not in ROTATIONS:
+            return []
+        new, old = self.values.get(rotation.key), self.values.get(rotation.old)
+        stages: list[tuple[str | Secret | None, Stage]] = []
+        match planned.purpose, result.outcome:
+            case ((Purpose.ISSUE | Purpose.GENERATE), Outcome.OK):
+                stages = [(new, Stage.PENDING)]
+            case Purpose.PREFLIGHT, Outcome.OK if rotation.old in result.secrets:
+                stages = [(old, Stage.CURRENT)]
+            case Purpose.PROMOTE, Outcome.OK:
+                stages = [(old, Stage.PREVIOUS), (new, Stage.CURRENT)]
+            case Purpose.AFTER, Outcome.DEAD:
+                stages = [(old, Stage.RETIRED)]
+            case Purpose.AFTER, Outcome.ALIVE:
+                stages = [(old, Stage.PREVIOUS)]
+        return [self._key(key, stage, rotation) for key, stage in stages if isinstance(key, Secret)]
+
+    def _key(self, key: Secret, stage: Stage, rotation: Rotation) -> Staged:
+        safe = self.runtime.safe
+        identifier = self._text(rotation.id) if key is self.values.get(rotation.key) else self.who().id
+        return Staged(safe.fingerprint(key), safe.fingerprint_key, stage, identifier, self.who().subject)
 
 
 def terms_of(job: Job) -> Terms:

@@ -10,7 +10,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from rules.decision import Decision, Facts, Park, Record
+from rules.decision import SECOND, Decision, Facts, Park, Record
 from rules.errors import BadInput, RevoqError
 from rules.guard import Guards, Who, refuse
 from rules.lifecycle import Outcome, Reason
@@ -18,7 +18,9 @@ from rules.loader import LoadedRule
 from rules.pattern import match_secret
 from rules.plan import ACTOR, TOKEN, Plan, Planned, part_of
 from rules.schema import Rule
+from rules.schema.rotation import LAST_USED
 from rules.secret import Secret
+from rules.select import moment
 from worker import steps
 from worker.connections import Account
 from worker.errors import ConnectionUnusable, UnknownConnection
@@ -119,6 +121,8 @@ class Dossier:
             trusted=self._trusted,
             probe=self.terms.probe and not self.account.never_probe,
             expires_at=self.expires_at,
+            used_at=self._used_at(),
+            trusts_sinks=self._trusts_sinks(),
         )
 
     def ready(self, planned: Planned) -> Ready:
@@ -162,6 +166,16 @@ class Dossier:
     @property
     def _trusted(self) -> bool:
         return self.plan.rule in self.runtime.settings.trust_single_row
+
+    def _used_at(self) -> int | None:
+        """When the old key of a rotation was last used, in microseconds."""
+        seconds = moment(self.values.get(LAST_USED))
+        return None if seconds is None else int(seconds * SECOND)
+
+    def _trusts_sinks(self) -> bool:
+        """Whether the settings let an old key be retired for every sink of this plan, read back or not."""
+        places = [self.runtime.settings.sinks.get(step.sink) for step in self.plan.steps if step.sink is not None]
+        return all(place is not None and place.unconfirmed == "accept" for place in places)
 
     def _refusal(self) -> tuple[Reason, str] | None:
         """Promise 8, asked of what is known of the credential so far."""

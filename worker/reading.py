@@ -11,7 +11,7 @@ from rules.extract import take
 from rules.lifecycle import Outcome
 from rules.match import outcomes, read_probe, read_recognition, read_step
 from rules.message import Answer
-from rules.schema import Command, Extraction, Matcher, ProbeContent, Recognition, Step
+from rules.schema import Command, Existing, Extraction, Matcher, ProbeContent, Recognition, Step
 from rules.secret import Secret
 from rules.throttle import retry_after
 from worker.errors import ExchangeError
@@ -46,6 +46,8 @@ def read(filling: Filling, answer: Answer) -> Outcome:
             return read_recognition(recognition, answer, filling.values)
         case ProbeContent() as probe:
             return read_probe(probe, answer, filling.values, was_alive=filling.was_alive)
+        case Existing(request=request, select=select):
+            return read_step(Step(request=request, select=select), answer, filling.values)
         case Step() as step:
             return read_step(step, answer, filling.values)
     raise TypeError(f"nothing is known of how to read {type(filling.part).__name__}")

@@ -19,9 +19,10 @@ from rules.decision import SECOND, Decision, Do, Wait
 from rules.errors import RevoqError
 from rules.lifecycle import Outcome
 from rules.loader import LoadedRule
-from rules.plan import Plan, Planned, Purpose, part_of
+from rules.plan import CHANGES, Plan, Planned, Purpose, part_of
 from rules.request import Shown, show
 from rules.schema import Step
+from rules.schema.rotation import JOB
 from rules.secret import Secret
 from worker.dossier import Dossier, NotReady, Terms, unformed
 from worker.errors import ConnectionUnusable, ExchangeError
@@ -29,9 +30,25 @@ from worker.ledger import reads
 from worker.runtime import Runtime
 from worker.step import Result
 
+NO_JOB = "job_of-a-dry-run"
+"""What stands for the id of a job that there is not."""
 PATIENCE = 20.0
 """Seconds that a dry run waits in all, where a job would wait and look again."""
-CARRIES_OUT = frozenset({Purpose.READ, Purpose.PAUSE, Purpose.ACT})
+CARRIES_OUT = frozenset(
+    {
+        Purpose.READ,
+        Purpose.PAUSE,
+        Purpose.ACT,
+        Purpose.ISSUE,
+        Purpose.GRANT,
+        Purpose.TEST,
+        Purpose.DELIVER,
+        Purpose.READ_BACK,
+        Purpose.RELOAD,
+        Purpose.USED,
+    }
+)
+"""What a job does in the order of its plan, whatever comes of the steps before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +130,7 @@ def _rehearse(dossier: Dossier, script: Script, taken: list[Taken]) -> Decision:
     """Decide and read, until something would be changed, or a job would end, park or wait for long."""
     now = dossier.runtime.database.now
     try:
-        dossier.begin(script.loaded, script.inputs, script.secrets)
+        dossier.begin(script.loaded, {**script.inputs, JOB: NO_JOB}, script.secrets)
         dossier.known = _was_known(dossier, script)
     except NotReady as error:
         return error.decision
@@ -122,7 +139,7 @@ def _rehearse(dossier: Dossier, script: Script, taken: list[Taken]) -> Decision:
     patience = time.monotonic() + PATIENCE
     while True:
         decision = decide(dossier.plan, dossier.records, dossier.facts(random.random()), now())  # noqa: S311 - jitter
-        if isinstance(decision, Do) and decision.step.purpose is not Purpose.ACT:
+        if isinstance(decision, Do) and decision.step.purpose not in CHANGES:
             parked = _take(dossier, decision.step, taken)
             if parked is not None:
                 return parked
@@ -179,7 +196,7 @@ def _look_ahead(dossier: Dossier, first: Planned) -> Iterator[Coming]:
 
 def _proof(looks: Sequence[Planned], ahead: Sequence[Planned]) -> Planned | None:
     """The look that `decide` would choose: for "disabled" the one that shows it, else whether it works at all."""
-    ends_disabled = [step for step in ahead if step.purpose is Purpose.ACT][-1].disables
+    ends_disabled = any(step.disables for step in [each for each in ahead if each.purpose is Purpose.ACT][-1:])
     showing = [step for step in looks if step.disables] if ends_disabled else []
     return next(iter([*showing, *(step for step in looks if not step.disables)]), None)
 

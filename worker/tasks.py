@@ -35,6 +35,24 @@ def probe(job_id: str) -> None:
     show(carry(runtime(), job_id, _worker()))
 
 
+@app.task(name=Intent.ROTATE.value, throws=(Parked,))
+def rotate(job_id: str) -> None:
+    """Replace the key of one target."""
+    show(carry(runtime(), job_id, _worker()))
+
+
+@app.task(name=Intent.ISSUE.value, throws=(Parked,))
+def issue(job_id: str) -> None:
+    """Make a new key, straight into its sinks."""
+    show(carry(runtime(), job_id, _worker()))
+
+
+@app.task(name=Intent.RESTORE.value, throws=(Parked,))
+def restore(job_id: str) -> None:
+    """Enable one credential again."""
+    show(carry(runtime(), job_id, _worker()))
+
+
 def show(decision: Decision | None) -> None:
     """Tell Celery's events how the job stands."""
     if isinstance(decision, Park):

@@ -22,6 +22,8 @@ JOB = "JOB"
 """The name by which templates know the job's id, to stamp what is made with it."""
 EXISTING = "EXISTING"
 """The ids of what existed before, one on a line."""
+LAST_USED = "LAST_USED"
+"""When the old key was last used, as the provider tells it."""
 OLD_LOOK = "old"
 TEST_LOOK = "test"
 
@@ -60,14 +62,14 @@ class Generate(Action):
 class Handover(Action):
     """What is asked of a sink. It stands in no file: a plan has one for each sink that the job names."""
 
-    what: Literal["preflight", "deliver", "read_back", "reload"]
+    what: Literal["preflight", "vacant", "deliver", "read_back", "reload"]
     sink: str
 
     @property
     def title(self) -> str:
         """What is done to which sink."""
-        words = {"preflight": "look at", "deliver": "deliver to", "read_back": "read back from", "reload": "tell the"}
-        return f"{words[self.what]} the sink {self.sink}"
+        words = {"deliver": "deliver to", "read_back": "read back from", "reload": "tell the consumer of"}
+        return f"{words.get(self.what, 'look at')} the sink {self.sink}"
 
 
 class Mark(Action):
@@ -176,6 +178,6 @@ class Rotation(Model):
             raise ValueError("expected mine and discard together: what is found has to be deleted")
         if self.mine is not None and (self.mine.select is None or not self.mine.select.where):
             raise ValueError("mine: expected a select with where: it has to find exactly the key that nobody holds")
-        if self.used is not None and "LAST_USED" not in self.used.extract:
-            raise ValueError("used: expected a step that takes LAST_USED")
+        if self.used is not None and LAST_USED not in self.used.extract:
+            raise ValueError(f"used: expected a step that takes {LAST_USED}")
         return self

@@ -18,10 +18,23 @@ from sqlalchemy import Connection, Select, and_, func, or_, select, update
 from rules.errors import BadInput, MoveRefused
 from rules.lifecycle import MOVES, OPEN, Intent, Outcome, Reason, State, StepState, Verdict
 from worker.errors import ClaimLost, Held, UnknownJob
-from worker.ledger import audit
+from worker.ledger import audit, stages
 from worker.ledger import statements as sql
 from worker.ledger.database import Database, Lock, lock
-from worker.ledger.rows import EVERYTHING, SECOND, Claim, Head, Hold, Job, NewJob, Ring, SealedSecret, Submitted, job_of
+from worker.ledger.rows import (
+    EVERYTHING,
+    SECOND,
+    Claim,
+    Head,
+    Hold,
+    Job,
+    NewJob,
+    Ring,
+    SealedSecret,
+    Staged,
+    Submitted,
+    job_of,
+)
 from worker.ledger.tables import accounts, credentials, jobs, secrets
 
 HELD = "held"
@@ -285,12 +298,13 @@ def record(  # noqa: PLR0913 - a step's whole result
     retry_after: float | None = None,
     credential: Mapping[str, Any] | None = None,
     secrets: Sequence[SealedSecret] = (),
+    staged: Sequence[Staged] = (),
     lease: float | None = None,
 ) -> None:
     """Write down what a step came to, and extend the claim.
 
     `retry_after` is in seconds. `credential` is what was learned of it: LEARNED names. `secrets` are what the step took
-    out of an answer, sealed.
+    out of an answer, sealed; `staged` the keys of a rotation that came to a stage by it.
     """
     learned = _learned(credential)
     result = {
@@ -305,6 +319,7 @@ def record(  # noqa: PLR0913 - a step's whole result
         at = db.now()
         until = at + _micros(claim.lease if lease is None else lease)
         facts = {"step": number, "outcome": outcome, "says": plain(says), "evidence": _digest(evidence), **learned}
+        facts |= {"keys": stages.told(staged)} if staged else {}
         event = f"step {StepState.INTENDED}→{StepState.DONE}"
         told = _advance(conn, claim, at, event, {"lease_until": until}, facts)
         mine = {"this": claim.job.id, "my_number": number}
@@ -312,6 +327,7 @@ def record(  # noqa: PLR0913 - a step's whole result
             raise MoveRefused(f"step {number} of {claim.job.id} was not intended, or has its result already")
         if learned:
             conn.execute(sql.LEARN, {"this": claim.job.credential, **learned})
+        stages.put(db, conn, claim.job, staged, at)
         _keep(conn, secrets, job=claim.job.id, credential=claim.job.credential)
     claim.head, claim.lease_until = told.head, until
 

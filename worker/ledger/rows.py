@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import RowMapping
 
-from rules.lifecycle import Intent, Outcome, State, StepState, Verdict
+from rules.lifecycle import Intent, Outcome, Stage, State, StepState, Verdict
 
 SECOND = 1_000_000
 """Times and spans are counted in microseconds."""
@@ -63,6 +63,17 @@ class NewJob:
     parent: str | None = None
     batch: str | None = None
     secrets: Sequence[SealedSecret] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A key of a rotated target that comes to a stage; a key is told by its fingerprint, like any credential."""
+
+    fingerprint: str
+    fingerprint_key: str
+    stage: Stage
+    provider_id: str | None = None
+    subject: str | None = None
 
 
 class Submitted(NamedTuple):
@@ -215,6 +226,9 @@ class Credential:
     alive_at: int | None
     alive_where: str | None
     dead_at: int | None
+    stage: Stage | None
+    staged_at: int | None
+    target: str | None
 
 
 @dataclass(frozen=True, slots=True)

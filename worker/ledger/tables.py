@@ -53,8 +53,13 @@ credentials = Table(
     Column("alive_at", BigInteger),  # the last probe that said alive: evidence that this account knew it
     Column("alive_where", Text),  # and the base URLs that it was asked at: another region's word is no evidence here
     Column("dead_at", BigInteger),  # the last probe that said dead
+    # A key of a rotated target: rules.lifecycle.Stage, since when, and the row of the target itself.
+    Column("stage", String(16)),
+    Column("staged_at", BigInteger),
+    Column("target", String(40)),
     UniqueConstraint("fingerprint", "rule", "connection"),
     Index("ix_credentials_provider_id", "connection", "provider_id"),
+    Index("ix_credentials_target", "target"),
 )
 
 jobs = Table(

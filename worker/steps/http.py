@@ -10,10 +10,11 @@ from typing import Any
 
 from rules.errors import ExtractError, RevoqError, TemplateError
 from rules.lifecycle import Outcome
-from rules.message import Answer, Prepared
+from rules.message import Prepared
 from rules.request import prepare
-from rules.schema import Action, Request, Select, Step
-from rules.select import Ambiguous, Choice, Chosen, Listing, choose
+from rules.schema import Action, Existing, Request, Select, Step
+from rules.schema.rotation import EXISTING
+from rules.select import Ambiguous, Choice, Chosen, Listing, choose, ids_of
 from rules.throttle import retry_after
 from worker.errors import ExchangeError
 from worker.reading import conclude, evidence, explain, extractions, read, take_values, unanswered, unreadable
@@ -54,6 +55,8 @@ class HttpStep:
         try:
             if isinstance(part, Step) and part.select is not None:
                 return _list(self, part.select, tools)
+            if isinstance(part, Existing):
+                return _list_existing(self, part.select, tools)
             answer = tools.account.send(self.prepared, actor=part.action.actor, mutates=self.filling.acts)
             return conclude(self.filling, answer, tools.safe, self.shown)
         except ExchangeError as error:
@@ -67,44 +70,77 @@ class HttpStep:
         return f"{self.prepared.method} {self.prepared.shown}"
 
 
-def _list(step: HttpStep, select: Select, tools: Tools) -> Result:
-    """Read a list to its end and single one row out, or say why that cannot be done."""
+@dataclass(frozen=True, slots=True)
+class _Pages:
+    """A list that was read as far as it goes, and the evidence of its last page."""
+
+    listing: Listing
+    kept: Mapping[str, Any]
+
+    @property
+    def so_far(self) -> str:
+        return f"{len(self.listing.rows)} rows on {self.listing.pages} pages"
+
+
+def _turn_pages(step: HttpStep, select: Select, tools: Tools) -> _Pages | Result:
+    """Read a list page by page, or say why a page could not be read."""
     filling = step.filling
     listing = Listing(select, step.prepared)
     request: Prepared | None = listing.first
-    answer: Answer | None = None
+    kept: dict[str, Any] = {}
     while request is not None:
         if listing.pages:
             tools.keep()
         answer = tools.account.send(request, actor=filling.part.action.actor)
         outcome = read(filling, answer)
+        kept = evidence(filling, answer, tools.safe)
         says = f"{step.shown} answered {answer.status} on page {listing.pages + 1}"
         if outcome is not Outcome.OK:
             asked = retry_after(answer.status, answer.headers, datetime.now(UTC))
-            kept = evidence(filling, answer, tools.safe)
             return Result(outcome, explain(filling, outcome, says), evidence=kept, retry_after=asked)
         try:
             request = listing.add(answer)
         except RevoqError as error:
             return Result(Outcome.BROKEN, f"{says}, but {error}")
-    assert answer is not None  # noqa: S101 - there is at least one page
-    kept = evidence(filling, answer, tools.safe) | {"pages": listing.pages, "rows": len(listing.rows)}
+    return _Pages(listing, kept | {"pages": listing.pages, "rows": len(listing.rows)})
+
+
+def _list(step: HttpStep, select: Select, tools: Tools) -> Result:
+    """Read a list to its end and single one row out, or say why that cannot be done."""
+    filling = step.filling
+    pages = _turn_pages(step, select, tools)
+    if isinstance(pages, Result):
+        return pages
     choice = choose(
         select,
-        listing.rows,
+        pages.listing.rows,
         filling.values,
         tied=filling.choosing.tied,
-        complete=listing.complete,
+        complete=pages.listing.complete,
         picked=filling.choosing.picked,
         trusted=filling.choosing.trusted,
     )
-    return _chosen(filling, choice, listing, kept)
+    return _chosen(filling, choice, pages)
 
 
-def _chosen(filling: Filling, choice: Choice, listing: Listing, kept: Mapping[str, Any]) -> Result:
-    read_so_far = f"{len(listing.rows)} rows on {listing.pages} pages"
+def _list_existing(step: HttpStep, select: Select, tools: Tools) -> Result:
+    """Read a list to its end and keep every id, so that what comes to it later can be told."""
+    pages = _turn_pages(step, select, tools)
+    if isinstance(pages, Result):
+        return pages
+    if not pages.listing.complete:
+        return Result(Outcome.AMBIGUOUS, f"{pages.listing.cut_off} ({pages.so_far})", evidence=pages.kept)
+    try:
+        ids = ids_of(select, pages.listing.rows)
+    except ExtractError as error:
+        return Result(Outcome.BROKEN, f"{step.shown}: {error}", evidence=pages.kept)
+    return Result(Outcome.OK, f"{pages.so_far}", taken={EXISTING: "\n".join(ids)}, evidence=pages.kept)
+
+
+def _chosen(filling: Filling, choice: Choice, pages: _Pages) -> Result:
+    read_so_far, kept = pages.so_far, pages.kept
     if isinstance(choice, Ambiguous):
-        why = listing.cut_off or choice.why
+        why = pages.listing.cut_off or choice.why
         found = {**kept, "candidates": list(choice.candidates)}
         return Result(Outcome.AMBIGUOUS, f"{why} ({read_so_far})", evidence=found)
     if not isinstance(choice, Chosen):

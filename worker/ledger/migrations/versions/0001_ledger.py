@@ -44,10 +44,14 @@ def create_credentials_and_jobs() -> None:
         sa.Column("alive_at", sa.BigInteger()),
         sa.Column("alive_where", sa.Text()),
         sa.Column("dead_at", sa.BigInteger()),
+        sa.Column("stage", sa.String(length=16)),
+        sa.Column("staged_at", sa.BigInteger()),
+        sa.Column("target", sa.String(length=40)),
         sa.PrimaryKeyConstraint("id", name="pk_credentials"),
         sa.UniqueConstraint("fingerprint", "rule", "connection", name="uq_credentials_fingerprint_rule_connection"),
     )
     op.create_index("ix_credentials_provider_id", "credentials", ["connection", "provider_id"])
+    op.create_index("ix_credentials_target", "credentials", ["target"])
     op.create_table(
         "jobs",
         sa.Column("id", sa.String(length=40), nullable=False),
