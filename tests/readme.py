@@ -35,6 +35,7 @@ ABOUT = {
     "log_level": "`debug`, `info`, `warning` or `error`",
     "body_limit": "bytes of an answer that are read at most",
     "connections": "provider accounts, by name; only in `revoq.yaml`",
+    "sinks": "places where new secrets go, by name; only in `revoq.yaml`",
 }
 
 

@@ -57,7 +57,7 @@ class Amazon:
     endpoint: str | None
     send: Send
 
-    def call(self, service: str, operation: str, **parameters: str) -> Answer:
+    def call(self, service: str, operation: str, **parameters: object) -> Answer:
         """Make one call. What AWS says comes back as an answer in JSON, an error under `Error`; else ExchangeError."""
         client = self._client(service)
         try:

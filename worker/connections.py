@@ -149,7 +149,7 @@ class Account:
             reuse=False if mutates else None,
             body_limit=self._settings.body_limit,
             allowed=(prepared.origin,),
-            local=_local_origins(connection),
+            local=local_origins(connection.base_url if connection is not None else None),
             proxy=connection.proxy if connection is not None else None,
             ca_bundle=connection.ca_bundle if connection is not None else None,
         )
@@ -266,11 +266,11 @@ def _plain(known: Mapping[str, str | Secret], name: str | None) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _local_origins(connection: Connection | None) -> tuple[str, ...]:
-    """The origin of a connection that says itself, by an address or `localhost`, that it is on this machine or link."""
-    if connection is None or connection.base_url is None:
+def local_origins(base_url: str | None) -> tuple[str, ...]:
+    """The origin of a base URL that says itself, by an address or `localhost`, that it is on this machine or link."""
+    if base_url is None:
         return ()
-    parts = urlsplit(connection.base_url)
+    parts = urlsplit(base_url)
     host = parts.hostname or ""
     try:
         ipaddress.ip_address(host)

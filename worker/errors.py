@@ -4,12 +4,19 @@ rules.errors.RevoqError      anything that revoq says to a person; a sentence, n
 ├── SettingsError            one setting cannot be used: which, where it stands, what was expected, what came
 │   └── SettingsErrors       all mistakes in the settings at once
 ├── UnknownConnection        no connection has this name; the nearest ones are named
+├── UnknownSink              no sink has this name; the nearest ones are named
 ├── ConnectionUnusable       a connection's identity cannot be read: connection, field and what to do
 ├── SafeError                a sealed secret cannot be had, or the key ring cannot be used
 │   ├── KeyMissing           the key that it was sealed with is not on the ring
 │   ├── Shredded             it was destroyed on purpose, or should have been by now
 │   └── Tampered             it was changed, or stands in another place than the one it was sealed for
 ├── ExchangeError            an HTTP exchange gave no usable answer: what went wrong, and whether anything was sent
+├── SinkError                a new secret could not be delivered, or not be read there: sink, target and what to do
+│   ├── SinkUnavailable      it will pass by itself; nothing was written that its consumer can see: try again
+│   ├── SinkDenied           the sink knows us and does not let us, or does not know us
+│   ├── SinkBroken           a person has to mend the settings or the sink
+│   ├── SinkConflict         somebody else wrote there since it was read: nothing was written
+│   └── SinkLost             nobody knows whether it was written: a read will tell
 ├── ClaimLost                somebody else holds the job by now: stop at once, write nothing more
 ├── Held                     a hold is on: no mutating request may leave
 ├── UnknownJob               no job has this id, or several begin like it
@@ -44,6 +51,10 @@ class SettingsErrors(SettingsError):
 
 class UnknownConnection(RevoqError):
     """No connection has this name."""
+
+
+class UnknownSink(RevoqError):
+    """No sink has this name."""
 
 
 class ConnectionUnusable(RevoqError):
@@ -92,6 +103,35 @@ class ExchangeError(RevoqError):
         """Keep the kind and whether it was sent, which decide what happens next, apart from the sentence."""
         self.kind, self.sent, self.says = Trouble(kind), sent, says
         super().__init__(says)
+
+
+class SinkError(RevoqError):
+    """Something about one sink and one target; which of these it is decides what the engine does next."""
+
+    def __init__(self, sink: str, target: str, says: str) -> None:
+        """Keep sink, target and sentence apart, so that a listing can show them in columns."""
+        self.sink, self.target, self.says = sink, target, says
+        super().__init__(f"sink {sink}, {target}: {says}" if target else f"sink {sink}: {says}")
+
+
+class SinkUnavailable(SinkError):
+    """Nobody answers, or asks us to come back later."""
+
+
+class SinkDenied(SinkError):
+    """Signing in failed, or a right is missing."""
+
+
+class SinkBroken(SinkError):
+    """The settings, or what is in the sink, cannot be worked with."""
+
+
+class SinkConflict(SinkError):
+    """What is there is neither what was read before nor what was to be delivered."""
+
+
+class SinkLost(SinkError):
+    """The answer to a write did not come."""
 
 
 class ClaimLost(RevoqError):

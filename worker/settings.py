@@ -10,17 +10,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from urllib.parse import quote, urlsplit
 
 import platformdirs
-from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from rules.schema import Duration, Model
 from rules.secret import Secret
 from worker import sources
-from worker.errors import ConnectionUnusable, SettingsErrors, UnknownConnection
+from worker.errors import ConnectionUnusable, SettingsErrors, UnknownConnection, UnknownSink
 
 CONFIG = sources.CONFIG
 CONFIG_NAME = sources.CONFIG_NAME
@@ -51,6 +60,7 @@ def _lower(value: object) -> object:
 AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
 Span = Annotated[Duration, Field(gt=0)]
 
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,119}$"
 SECRET_WORD = re.compile(r"(password|passwd|passphrase|token|secret|key|pat|pin|otp|cookie|credential)([_. -]|\Z)")
 PLAIN_ENDING = re.compile(r"(\A|[_. -])(id|name|user|username|url)\Z")
 
@@ -71,7 +81,7 @@ class Protected(Model):
 class Connection(Model):
     """One provider account and the identity that signs calls there; its secrets are references until they are used."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,119}$")
+    name: str = Field(pattern=NAME)
     provider: str = Field(pattern=r"^[a-z0-9_]+$")
     base_url: str | None = None
     identity: dict[str, str] = Field(default_factory=dict)
@@ -105,11 +115,8 @@ class Connection(Model):
         where = f"connection {self.name}: identity.{name}"
         if name not in self.identity:
             raise ConnectionUnusable(f"{where}: not given in the settings")
-        kind, _, rest = self.identity[name].partition(":")
-        if kind == "env":
-            return _read_variable(rest, where, os.environ if environ is None else environ)
-        if kind == "file":
-            return _read_reference(Path(rest), where)
+        if (found := _follow(self.identity[name], where, environ)) is not None:
+            return found
         if secret:
             raise ConnectionUnusable(f"{where}: {NO_LITERAL}")
         return Secret(self.identity[name])
@@ -131,6 +138,14 @@ def _refuse_reference(name: str, text: str) -> str | None:
     if kind == "file":
         return None if Path(rest).is_absolute() else "expected an absolute path after file:"
     return NO_LITERAL if _means_secret(name) else None
+
+
+def _follow(text: str, where: str, environ: Mapping[str, str] | None = None) -> Secret | None:
+    """What a reference leads to; None where the text is no reference."""
+    kind, _, rest = text.partition(":")
+    if kind == "env":
+        return _read_variable(rest, where, os.environ if environ is None else environ)
+    return _read_reference(Path(rest), where) if kind == "file" else None
 
 
 def _read_variable(name: str, where: str, environ: Mapping[str, str]) -> Secret:
@@ -169,6 +184,172 @@ def _plain_url(value: str, schemes: Sequence[str], *, path: bool = True) -> str:
     return value
 
 
+# ── the sinks ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _is_reference(value: str) -> str:
+    says = _refuse_reference("secret", value)
+    if says is not None:
+        raise ValueError(says)
+    return value
+
+
+def _is_template(value: str) -> str:
+    rest = PLACEHOLDER.sub("x", value)
+    if not value or re.search(r"[{}\\\x00-\x1f]", rest):
+        raise ValueError("expected a text whose only names in braces are {name}, {id} and {connection}")
+    return value
+
+
+def _is_path(value: str) -> str:
+    parts = _is_template(value).removeprefix("/").split("/")
+    if any(part in {"", ".", ".."} for part in parts):
+        raise ValueError("expected a path without empty parts, `.` or `..`")
+    return value
+
+
+def _is_web_template(value: str) -> str:
+    """A URL whose host is fixed: a name of a target must not choose who is told."""
+    _plain_url(PLACEHOLDER.sub("x", _is_template(value)), ("https", "http"))
+    if PLACEHOLDER.search(urlsplit(value).netloc):
+        raise ValueError("expected names in braces in the path alone")
+    return value
+
+
+def _is_web_address(value: str) -> str:
+    return _plain_url(value, ("https", "http")).rstrip("/")
+
+
+PLACEHOLDER = re.compile(r"\{(name|id|connection)\}")
+Reference = Annotated[str, AfterValidator(_is_reference)]
+Template = Annotated[str, AfterValidator(_is_template)]
+PathTemplate = Annotated[str, AfterValidator(_is_path)]
+WebAddress = Annotated[str, AfterValidator(_is_web_address)]
+WebTemplate = Annotated[str, AfterValidator(_is_web_template)]
+
+
+class Place(Model):
+    """What the settings say of one sink, whatever its kind. Texts in braces are filled in for each target."""
+
+    name: str = Field(pattern=NAME)
+
+    @property
+    def references(self) -> dict[str, str]:
+        """The fields that say where a secret is; none of them holds one."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields if name in REFERENCES}
+        return {name: text for name, text in fields.items() if text is not None}
+
+    def resolve(self, name: str) -> Secret:
+        """Read what a field refers to; raises ConnectionUnusable with sink and field."""
+        found = _follow(self.references[name], f"sink {self.name}: {name}")
+        assert found is not None  # noqa: S101 - anything else was refused when it was read
+        return found
+
+    @property
+    def secret_files(self) -> list[Path]:
+        """The files that it refers to."""
+        return [Path(text.removeprefix("file:")) for text in self.references.values() if text.startswith("file:")]
+
+
+REFERENCES = frozenset({"token", "role_id", "secret_id", "secret_access_key", "session_token", "secret"})
+"""The fields of all kinds that are references."""
+
+
+class RemotePlace(Place):
+    """A sink on the network."""
+
+    proxy: str | None = None
+    ca_bundle: AbsolutePath | None = None
+
+    @field_validator("proxy")
+    @classmethod
+    def _proxy_address(cls, value: str | None) -> str | None:
+        return None if value is None else _plain_url(value, ("http",), path=False).rstrip("/")
+
+
+class FilePlace(Place):
+    """A file for each target, mode 0600, in a folder that exists."""
+
+    kind: Literal["file"]
+    path: PathTemplate
+    format: Literal["json", "env", "text"] = "json"
+    field: str | None = None
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        if not self.path.startswith("/") or PLACEHOLDER.search(self.path.split("/")[1]):
+            raise ValueError("path: expected an absolute path that begins with a folder's own name")
+        if (self.field is not None) != (self.format == "text"):
+            raise ValueError("field: the format `text` keeps a single field and needs its name; the others keep all")
+        return self
+
+
+class VaultPlace(RemotePlace):
+    """A secret for each target in a KV engine of version 2, of Vault or OpenBao."""
+
+    kind: Literal["vault"]
+    url: WebAddress
+    mount: PathTemplate = "secret"
+    path: PathTemplate
+    namespace: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_./-]+$")
+    token: Reference | None = None
+    role_id: Reference | None = None
+    secret_id: Reference | None = None
+    approle: PathTemplate = "approle"
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        role = self.role_id is not None and self.secret_id is not None
+        if role == (self.token is not None) or (self.role_id is None) != (self.secret_id is None):
+            raise ValueError("expected either token, or role_id and secret_id")
+        return self
+
+
+class AwsPlace(RemotePlace):
+    """A secret for each target in AWS Secrets Manager; `path` is its name there."""
+
+    kind: Literal["aws_secrets_manager"]
+    path: PathTemplate
+    region: str = Field(pattern=r"^[a-z0-9-]+$")
+    access_key_id: str
+    secret_access_key: Reference
+    session_token: Reference | None = None
+    base_url: WebAddress | None = None
+    kms_key_id: str | None = None
+
+
+class WebhookPlace(RemotePlace):
+    """A service that takes new secrets by a signed POST, and may let them be read at `read_url`."""
+
+    kind: Literal["webhook"]
+    url: WebTemplate
+    read_url: WebTemplate | None = None
+    secret: Reference
+
+
+class CommandPlace(Place):
+    """A program that takes a new secret on its input, and one that prints what is there."""
+
+    kind: Literal["command"]
+    run: list[Template] = Field(min_length=1)
+    read: list[Template] | None = Field(default=None, min_length=1)
+
+    @field_validator("run", "read")
+    @classmethod
+    def _is_program(cls, value: list[str] | None) -> list[str] | None:
+        if value is not None and (not value[0].startswith("/") or PLACEHOLDER.search(value[0])):
+            raise ValueError("expected the absolute path of a program first")
+        return value
+
+
+SinkPlace = Annotated[
+    FilePlace | VaultPlace | AwsPlace | WebhookPlace | CommandPlace,
+    Field(discriminator="kind"),
+]
+
+# ── all of them ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
 class Settings(BaseSettings):
     """Everything that can be set, checked; made by `load_settings`, or by hand in tests."""
 
@@ -199,6 +380,7 @@ class Settings(BaseSettings):
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
     body_limit: int = Field(default=4 * 1024 * 1024, ge=1024)
     connections: dict[str, Connection] = Field(default_factory=dict)
+    sinks: dict[str, SinkPlace] = Field(default_factory=dict)
 
     _secret_files: tuple[Path, ...] = PrivateAttr(default=())
 
@@ -267,10 +449,10 @@ class Settings(BaseSettings):
         except ValueError:
             raise ValueError(f"expected an address such as 127.0.0.1 or ::1, got {value!r}") from None
 
-    @field_validator("connections", mode="before")
+    @field_validator("connections", "sinks", mode="before")
     @classmethod
     def _named(cls, value: object) -> object:
-        """A connection's name is the key that it stands under, and is said once."""
+        """A connection's or a sink's name is the key that it stands under, and is said once."""
         if not isinstance(value, dict):
             return value
         for name, fields in value.items():
@@ -300,6 +482,13 @@ class Settings(BaseSettings):
         says = sources.nearest(name, self.connections) if self.connections else "; the settings have no connections"
         raise UnknownConnection(f"no connection is called {name!r}{says}")
 
+    def sink(self, name: str) -> SinkPlace:
+        """Find a sink by name; raises UnknownSink with the nearest names."""
+        if name in self.sinks:
+            return self.sinks[name]
+        says = sources.nearest(name, self.sinks) if self.sinks else "; the settings have no sinks"
+        raise UnknownSink(f"no sink is called {name!r}{says}")
+
 
 def _socket(data_dir: Path) -> Path:
     return data_dir / "run" / "broker.sock"
@@ -322,7 +511,9 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     try:
         made = Settings()
     except ValidationError as errors:
-        reading.tell(errors, Settings, {*Connection.model_fields, *Protected.model_fields} - {"name"})
+        models = (Connection, Protected, FilePlace, VaultPlace, AwsPlace, WebhookPlace, CommandPlace)
+        keys = {field for model in models for field in model.model_fields}
+        reading.tell(errors, Settings, keys - {"name"})
     finally:
         sources.current.reset(under_way)
     if reading.mistakes:
@@ -367,8 +558,8 @@ def private_files(settings: Settings) -> list[Path]:
     found = [settings.keys_file, *settings._secret_files]  # noqa: SLF001 - the same module's
     if settings.database_url.startswith("sqlite:///"):
         found.append(Path(settings.database_url.removeprefix("sqlite:///")))
-    for connection in settings.connections.values():
-        found += connection.secret_files
+    for known in (*settings.connections.values(), *settings.sinks.values()):
+        found += known.secret_files
     return [path for path in dict.fromkeys(found) if path.exists()]
 
 

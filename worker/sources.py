@@ -26,6 +26,8 @@ from worker.errors import SettingsError
 PREFIX = "REVOQ_"
 CONFIG = "REVOQ_CONFIG"
 CONFIG_NAME = "revoq.yaml"
+NESTED = ("connections", "sinks")
+"""Settings that are mappings of their own, which only the file can say."""
 LISTS = {"rules_path": os.pathsep, "trust_single_row": ",", "commands_allowed": os.pathsep}
 
 # With PYDANTIC_SETTINGS_DEBUG it logs whatever the sources say, passwords too.
@@ -69,14 +71,18 @@ class Reading:
         return text.removesuffix("\n").removesuffix("\r")
 
     def base(self, setting: str | None) -> Path:
-        """Where a relative path starts; only connections have paths further down, under names of their own."""
-        return (self.origins.get(setting or "") or self.origins["connections"]).base
+        """Where a relative path starts; what is nested has paths further down, under names of their own."""
+        nested = [self.origins[name] for name in NESTED if name in self.origins]
+        return (self.origins.get(setting or "") or nested[0]).base
 
     def tell(self, errors: ValidationError, model: type[BaseSettings], keys: Collection[str]) -> None:
         """Note what the check found, each with its place; `keys` are the known ones further down."""
         for error in errors.errors(include_url=False):
             place = tuple(part for part in error["loc"] if part != "[key]")
-            hidden = not model.model_fields[str(place[0])].repr or "identity" in place
+            if place[0] == "sinks":
+                # The kind, by which one of several models was chosen, is no key of the file.
+                place = (*place[:2], *place[3:])
+            hidden = not model.model_fields[str(place[0])].repr or "identity" in place or place[0] == "sinks"
             origin = self.origins.get(str(place[0]), Origin("", Path()))
             where = f"{origin.document.file}:{origin.document.line(place)}" if origin.document else origin.where
             self.refuse(".".join(map(str, place)), _explain(error, keys, hidden=hidden), where)
@@ -122,7 +128,7 @@ class File(InitSettingsSource):
                 self.reading.secret_files.append(path)
             yield key, value
             return
-        elif key == setting or setting not in self.fields or setting == "connections":
+        elif key == setting or setting not in self.fields or setting in NESTED:
             says = f"there is no such setting{nearest(key, self.fields)}"
         elif setting in document.value:
             key, says = setting, f"given twice: as {setting} and as {key}"
@@ -137,18 +143,19 @@ class File(InitSettingsSource):
 
 
 class Variables(EnvSettingsSource):
-    """`REVOQ_X` and `REVOQ_X_FILE`; any other `REVOQ_*` is a mistake, unless an identity in `file` refers to it."""
+    """`REVOQ_X` and `REVOQ_X_FILE`; any other `REVOQ_*` is a mistake, unless a connection or a sink refers to it."""
 
     def __init__(self, settings_cls: type[BaseSettings], reading: Reading, file: File) -> None:
         super().__init__(settings_cls, env_prefix=PREFIX)
         self.reading = reading
-        names = [f"{PREFIX}{name}".upper() for name in settings_cls.model_fields if name != "connections"]
+        names = [f"{PREFIX}{name}".upper() for name in settings_cls.model_fields if name not in NESTED]
         known = {CONFIG, *names, *(f"{name}_FILE" for name in names)}
         # A variable that is set to nothing counts as not set: compose files pass on what was never given.
         self.env_vars = {name.lower(): text for name in known if (text := reading.environ.get(name))}
         given = {name for name in reading.environ if name.startswith(PREFIX)}
-        for name in sorted(given - known - _references(file.init_kwargs.get("connections"))):
-            elsewhere = name == f"{PREFIX}CONNECTIONS"
+        referred = set().union(*(_references(file.init_kwargs.get(nested)) for nested in NESTED))
+        for name in sorted(given - known - referred):
+            elsewhere = name in {f"{PREFIX}{nested}".upper() for nested in NESTED}
             says = f"set it in {CONFIG_NAME}" if elsewhere else f"there is no setting{nearest(name.upper(), known)}"
             reading.refuse(name, says, "environment")
 
@@ -188,7 +195,7 @@ def _from_text(setting: str, field: FieldInfo, text: str) -> object:
 
 
 def _references(value: object) -> set[str]:
-    """The variables that identities refer to: one of them may well start with our prefix."""
+    """The variables that are referred to: one of them may well start with our prefix."""
     if isinstance(value, dict):
         return set().union(*map(_references, value.values()))
     return {value.removeprefix("env:")} if isinstance(value, str) and value.startswith("env:") else set()
@@ -201,6 +208,10 @@ def _explain(error: ErrorDetails, keys: Collection[str], *, hidden: bool) -> str
     """One sentence: what was expected and what came, unless that may be a secret."""
     if error["type"] == "extra_forbidden":
         return f"there is no such key{nearest(str(error['loc'][-1]), keys)}"
+    if error["type"] == "union_tag_not_found":
+        return "expected a kind, got nothing"
+    if error["type"] == "union_tag_invalid":
+        return f"kind: expected one of {error['ctx']['expected_tags']}, got {error['ctx']['tag']!r}"
     if error["type"] == "missing":
         return "expected a value, got nothing"
     if error["type"] == "value_error":

@@ -17,6 +17,7 @@ from tests.sandbox.sendgrid import SendGrid
 from tests.sandbox.sumologic import SumoLogic
 from tests.sandbox.tailscale import Tailscale
 from tests.sandbox.twilio import Twilio
+from tests.sandbox.vault_kv import VaultKv
 from tests.sandbox.vercel import Vercel
 
 HOST = "127.0.0.1"
@@ -40,9 +41,11 @@ class World:
         self.twilio = Twilio(self.clock)
         self.npm = Npm(self.clock)
         self.vercel = Vercel(self.clock)
+        self.vault_kv = VaultKv(self.clock)
         providers: list[Provider] = [
             *(self.sendgrid, self.tailscale, self.pangolin, self.hub, self.keyring),
             *(self.mongodb_atlas, self.sumologic, self.twilio, self.npm, self.vercel),
+            self.vault_kv,
         ]
         self.providers: Mapping[str, Provider] = {each.name: each for each in providers}
 
