@@ -191,7 +191,7 @@ def _own_part(planned: Planned, rule: Rule) -> Own | None:
         case Purpose.GENERATE if rule.rotation is not None and rule.rotation.generate is not None:
             return Own(own=rule.rotation.generate)
         case Purpose.PAUSE if planned.name == GRACE:
-            return Own(own=Pause(duration=planned.pause or 0.0))
+            return Own(own=Pause.model_validate(f"{planned.pause or 0.0:f}s"))
     return None
 
 

@@ -229,9 +229,15 @@ WebTemplate = Annotated[str, AfterValidator(_is_web_template)]
 
 
 class Place(Model):
-    """What the settings say of one sink, whatever its kind. Texts in braces are filled in for each target."""
+    """What the settings say of one sink, whatever its kind. Texts in braces are filled in for each target.
+
+    `reload` names the sink, a program or a webhook, that is told the target, and no secret, after a delivery here.
+    `unconfirmed` says what becomes of the old key where this sink cannot be read back.
+    """
 
     name: str = Field(pattern=NAME)
+    reload: str | None = None
+    unconfirmed: Literal["keep_old", "accept"] = "keep_old"
 
     @property
     def references(self) -> dict[str, str]:
@@ -326,6 +332,11 @@ class WebhookPlace(RemotePlace):
     read_url: WebTemplate | None = None
     secret: Reference
 
+    @property
+    def can_be_read(self) -> bool:
+        """Whether it tells what it holds."""
+        return self.read_url is not None
+
 
 class CommandPlace(Place):
     """A program that takes a new secret on its input, and one that prints what is there."""
@@ -333,6 +344,11 @@ class CommandPlace(Place):
     kind: Literal["command"]
     run: list[Template] = Field(min_length=1)
     read: list[Template] | None = Field(default=None, min_length=1)
+
+    @property
+    def can_be_read(self) -> bool:
+        """Whether it tells what it holds."""
+        return self.read is not None
 
     @field_validator("run", "read")
     @classmethod
@@ -481,6 +497,19 @@ class Settings(BaseSettings):
             return self.connections[name]
         says = sources.nearest(name, self.connections) if self.connections else "; the settings have no connections"
         raise UnknownConnection(f"no connection is called {name!r}{says}")
+
+    @field_validator("sinks")
+    @classmethod
+    def _hooks(cls, value: dict[str, Place]) -> dict[str, Place]:
+        """Who is told has to be there, and must not be asked what it holds: it is told no secret."""
+        for place in value.values():
+            if place.reload is None:
+                continue
+            hook = value.get(place.reload)
+            if not isinstance(hook, CommandPlace | WebhookPlace) or hook.can_be_read:
+                says = "expected the name of a sink of the kind command or webhook, without read or read_url"
+                raise ValueError(f"{place.name}: reload: {says}; got {place.reload!r}")
+        return value
 
     def sink(self, name: str) -> SinkPlace:
         """Find a sink by name; raises UnknownSink with the nearest names."""

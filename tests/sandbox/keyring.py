@@ -39,6 +39,7 @@ class Key:
     created: float
     admin: bool = False
     revoked: float | None = None
+    last_used: float | None = None
     throttle: int = 0
     retry_after: int = 1
     yes_but_alive: bool = False
@@ -61,6 +62,7 @@ class Key:
             "name": self.name,
             "created": write_time(self.created),
             "revoked_at": None if self.revoked is None else write_time(self.revoked),
+            "last_used": None if self.last_used is None else write_time(self.last_used),
         }
 
 
@@ -69,10 +71,11 @@ class Switches:
     """`list_cut_at`: rows after this many are never sent, while `total` still counts them.
 
     `shuffle`: the order of the rows is drawn anew for each reading of the `list`, or, as real lists that change under
-    their reader, for each `page`.
+    their reader, for each `page`. `born_dead`: new keys do not work.
     """
 
     list_cut_at: int | None = None
+    born_dead: bool = False
     shuffle: Literal["", "list", "page"] = ""
 
 
@@ -92,6 +95,8 @@ class Keyring(Provider):
         self.add_key(owner="billing", name="billing, not to be touched")
         self.route("GET", "/v1/whoami", self.read_self)
         self.route("GET", "/v1/keys", self.list_keys)
+        self.route("POST", "/v1/keys", self.create_key)
+        self.route("POST", "/v1/keys/{id}/roll", self.roll_key)
         self.route("DELETE", "/v1/keys/{id}", self.delete_key)
 
     def add_key(
@@ -144,7 +149,28 @@ class Keyring(Provider):
         return key
 
     def read_self(self, call: Call) -> Reply:
-        return say_json(200, {"owner": self.require(call, admin=False).owner})
+        key = self.require(call, admin=False)
+        key.last_used = self.clock.now()
+        return say_json(200, {"owner": key.owner})
+
+    def create_key(self, call: Call) -> Reply:
+        """A new key, shown this once."""
+        self.require(call, admin=True)
+        asked = call.json()
+        key = self.add_key(owner=asked["owner"], name=asked["name"], revoked=self.switches.born_dead)
+        return say_json(201, {**key.row(), "key": key.secret})
+
+    def roll_key(self, call: Call, identifier: str) -> Reply:
+        """Another secret for the same id; the one before is dead at once."""
+        self.require(call, admin=True)
+        key = self.keys.get(identifier)
+        if key is None or key.revoked is not None:
+            raise RefusedError(self.complain(404))
+        with self.lock:
+            del self.by_secret[key.secret]
+            key.secret = PREFIX + draw(LENGTH)
+            self.by_secret[key.secret] = key
+        return say_json(200, {**key.row(), "key": key.secret})
 
     def list_keys(self, call: Call) -> Reply:
         self.require(call, admin=True)

@@ -24,6 +24,7 @@ from worker.ledger.rows import (
     Step,
     Vitals,
     audit_row_of,
+    credential_of,
     job_of,
     line_of,
     step_of,
@@ -131,7 +132,7 @@ def credential(db: Database, credential_id: str) -> Credential:
     """What is known of a credential by now."""
     query = select(tables.credentials).where(tables.credentials.c.id == credential_id)
     with db.read() as conn:
-        return Credential(**conn.execute(query).mappings().one())
+        return credential_of(conn.execute(query).mappings().one())
 
 
 def find_credential(db: Database, fingerprint: str, rule: str, connection: str) -> Credential | None:
@@ -142,7 +143,7 @@ def find_credential(db: Database, fingerprint: str, rule: str, connection: str) 
     )
     with db.read() as conn:
         row = conn.execute(query).mappings().one_or_none()
-        return Credential(**row) if row is not None else None
+        return credential_of(row) if row is not None else None
 
 
 def open_job(db: Database, credential_id: str, intent: Intent) -> str | None:

@@ -289,6 +289,11 @@ class Vitals:
 # ── from the database's words ─────────────────────────────────────────────────────────────────────────────────────────
 
 
+def credential_of(row: RowMapping) -> Credential:
+    """A row of `credentials`, its stage spelled."""
+    return Credential(**{**row, "stage": None if row["stage"] is None else Stage(row["stage"])})
+
+
 def job_of(row: RowMapping) -> Job:
     """A row of `jobs` with its words as what they are."""
     return Job(**_with_words(row))

@@ -16,7 +16,7 @@ from worker.safe import Safe
 from worker.settings import Place, Settings
 from worker.sink import Held, Record, Sink, Target
 
-__all__ = ["KINDS", "Held", "Record", "Sink", "Target", "find_unusable", "open_sink"]
+__all__ = ["KINDS", "Held", "Record", "Sink", "Target", "find_refusal", "find_unusable", "open_sink"]
 
 
 def _find() -> Mapping[type[Place], type[Sink]]:
@@ -35,6 +35,12 @@ def open_sink(name: str, settings: Settings, safe: Safe) -> Sink:
     if (why := kind.refuse(place, settings)) is not None:
         raise SinkBroken(name, "", why)
     return kind(place, settings, safe)
+
+
+def find_refusal(name: str, settings: Settings) -> str | None:
+    """Why this sink cannot be used on this machine, or None; raises UnknownSink. Nobody is asked."""
+    place = settings.sink(name)
+    return KINDS[type(place)].refuse(place, settings)
 
 
 def find_unusable(settings: Settings) -> dict[str, str]:

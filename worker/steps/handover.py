@@ -82,7 +82,7 @@ class HandoverStep:
             "reload": self._reload,
         }
         try:
-            sink = open_sink(self.handover.sink, tools.settings, tools.safe)
+            sink = open_sink(self._asked(tools.settings), tools.settings, tools.safe)
             return verbs[self.handover.what](sink, Target(self.name, self._id, tools.account.name))
         except SinkUnavailable as error:
             return Result(Outcome.RETRY, str(error))
@@ -153,8 +153,14 @@ class HandoverStep:
         return Result(Outcome.NO_ROW, f"{self._shown} does not hold what was delivered")
 
     def _reload(self, sink: Sink, target: Target) -> Result:
-        sink.reload(target)
-        return Result(Outcome.OK, f"the consumer of {self._shown} was told")
+        """Tell who uses the key that there is a new one: the target, and nothing of the key."""
+        sink.put(target, {}, over=None)
+        return Result(Outcome.OK, f"the consumer of {self._shown} was told by {sink.name}")
+
+    def _asked(self, settings: Settings) -> str:
+        """The sink that is asked: its own hook, where its consumer is to be told."""
+        place = settings.sink(self.handover.sink)
+        return place.reload or "" if self.handover.what == "reload" else place.name
 
     def _differs(self, held: Held) -> str:
         """Say in what the record that a sink holds is not the old key's, by names alone; empty where it is."""
