@@ -26,6 +26,8 @@ ORDERED = frozenset({Purpose.BEFORE, Purpose.READ, Purpose.PAUSE, Purpose.ACT})
 """The steps that are taken in the order of the plan; the others are asked for when something calls for them."""
 TELLING = frozenset({Outcome.ALIVE, Outcome.DEAD, Outcome.DISABLED, Outcome.UNPROVABLE})
 """What a look can say of the credential itself."""
+REFUSALS = {Outcome.DENIED: Reason.DENIED, Outcome.NOT_OURS: Reason.NOT_OURS}
+"""Answers to a step that say why it will never go through; any other is one that the rule does not know."""
 PROBE_TRIES = 3
 """How often a job of the intent `probe` asks before it ends as inconclusive."""
 
@@ -136,16 +138,14 @@ class _Case:
             return Do(step)
         last = tries[-1]
         match last.outcome:
-            case Outcome.ALIVE:
-                return Finish(Verdict.ALIVE, last.says)
             case Outcome.DEAD if in_a_row(tries, {Outcome.DEAD}) < self.plan.samples:
                 return self._look_again(step, last)
-            case Outcome.DEAD:
-                return Finish(Verdict.DEAD, last.says)
-            case Outcome.DISABLED:
-                return Finish(Verdict.DISABLED, last.says)
+            case Outcome.ALIVE | Outcome.DEAD | Outcome.DISABLED:
+                return Finish(Verdict(last.outcome.value), last.says)
             case Outcome.UNPROVABLE:
                 return Finish(Verdict.UNPROVABLE, f"{last.says}; {NO_WORD}")
+            case Outcome.NOT_OURS:
+                return Park(Reason.NOT_OURS, last.says)
             case _ if len(tries) < PROBE_TRIES:
                 return self._again(step, tries)
             case _:
@@ -205,17 +205,17 @@ class _Case:
             return Do(step)
         last = tries[-1]
         match last.outcome:
-            case Outcome.ALIVE:
-                return None
             case Outcome.DISABLED:
                 return self._found_disabled(last)
             case Outcome.DEAD:
                 return self._found_dead(step, tries)
-            case _ if step.disables:
+            case outcome if outcome is Outcome.ALIVE or step.disables:
                 # Whether it is disabled already is good to know, and nothing hangs on it.
                 return None
             case Outcome.UNPROVABLE:
                 return self._found_silent(last)
+            case Outcome.NOT_OURS:
+                return Park(Reason.NOT_OURS, last.says)
             case _:
                 return self._again(step, tries)
 
@@ -500,7 +500,7 @@ class _Case:
         return bool(acts) and acts[-1].name in self._disabling()
 
     def _refused(self, last: Record) -> Decision:
-        return Park(Reason.DENIED if last.outcome is Outcome.DENIED else Reason.PROVIDER_BROKEN, last.says)
+        return Park(REFUSALS.get(last.outcome, Reason.PROVIDER_BROKEN), last.says)
 
     def _again(self, step: Planned, tries: Sequence[Record]) -> Decision:
         """Try again later: no sooner than the provider asked for, slower each time, for as long as the settings say."""

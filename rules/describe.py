@@ -15,6 +15,7 @@ from rules.lifecycle import Intent
 from rules.loader import LoadedRule, hosts_of
 from rules.plan import ACTOR, TOKEN, Plan, Planned, Purpose, groups_of, names_of_action, part_of, plan
 from rules.schema import Action, Condition, Pause, Request, Rule, Select, Step
+from rules.select import is_one_row
 
 VALUE = re.compile(r"\{\{-?\s*([A-Za-z_]\w*).*?-?\}\}", re.DOTALL)
 OTHER = re.compile(r"\{%.*?%\}|\{\{.*?\}\}", re.DOTALL)
@@ -223,6 +224,8 @@ def _reads(part: object) -> str:
     taken = f", and takes {_all_of(sorted(part.extract))} out of it" if part.extract else ""
     if part.select is None:
         return f"{taken.replace(' out of it', ' out of the answer')}"
+    if is_one_row(part.select):
+        return f"; the answer, or one row of it, has to fit{taken}"
     pages = " page by page" if part.select.page is not None else ""
     return f"; it reads the list{pages} to its end, finds the one row that fits{taken}"
 
@@ -285,7 +288,8 @@ def _ties(rule: Rule, way: Way, uses: frozenset[str]) -> Iterator[str]:
 
 def _found(name: str, step: Step, taken: Sequence[str]) -> str:
     if step.select is not None:
-        return f"by exactly one row of the list in the step {name}: {_conditions(step.select)}"
+        rows = "row in the answer" if is_one_row(step.select) else "row of the list"
+        return f"by exactly one {rows} in the step {name}: {_conditions(step.select)}"
     return f"by {_all_of(taken)}, which the provider itself tells in the step {name}"
 
 

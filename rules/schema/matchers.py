@@ -58,7 +58,8 @@ class XmlValid(Deciding):
 class JsonMatch(Model):
     """Ours. Holds when the one value at `path` fits; a path that finds nothing holds only for `exists: false`.
 
-    `equals` compares with a template's text or with a YAML number or boolean, whose JSON types must agree.
+    A YAML number, boolean or text in `equals` equals a JSON value of its own type alone. A template with a name in it
+    equals whatever JSON scalar is written so, since every value that was taken out of an answer is text here.
     """
 
     type: Literal["JsonMatch"]

@@ -346,7 +346,7 @@ def test_vercel_token_of_another_app_is_not_touched(bench: Bench, sandbox: Sandb
     foreign, liar = vercel.add_token(ours=False), vercel.add_token()
     variables = {"CLIENT_ID": vercel.client_id}
 
-    assert bench.run("vercel.app_token", foreign.secret, "vercel", variables=variables).reason == Reason.DENIED
+    assert bench.run("vercel.app_token", foreign.secret, "vercel", variables=variables).reason == Reason.NOT_OURS
     assert sandbox.calls("vercel", path="*/revoke") == []
 
     sandbox.switch("vercel", yes_but_alive=True)
