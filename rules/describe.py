@@ -22,6 +22,11 @@ OTHER = re.compile(r"\{%.*?%\}|\{\{.*?\}\}", re.DOTALL)
 MOST_OPTIONAL = 4
 """Variables that need not be given, of which every combination is looked at; more make no other plans in practice."""
 LONGEST_PATTERN = 400
+HANDED_IN = {
+    "required": "The credential itself is needed, on standard input.",
+    "optional": "The credential itself may be given, on standard input; variables can name it instead.",
+    "none": "Variables name the credential; no secret is read.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +92,7 @@ def _inputs(loaded: LoadedRule) -> Iterator[frozenset[str]]:
     always = {name for name, variable in rule.variables.items() if variable.required}
     always |= {depends.variable for depends in rule.depends_on_rule if not depends.optional}
     optional = sorted(({*rule.variables, *(each.variable for each in rule.depends_on_rule)}) - always)[:MOST_OPTIONAL]
-    secrets = [{TOKEN}] if rule.secret == "required" else [{TOKEN}, set()]  # noqa: S105 - a word of the language
+    secrets = {"required": [{TOKEN}], "optional": [{TOKEN}, set()], "none": [set[str]()]}[rule.secret]
     signers = [set[str](), {ACTOR}] if _signs(loaded) else [set[str]()]
     for secret in secrets:
         for signer in signers:
@@ -115,11 +120,9 @@ def _introduce(rule: Rule) -> Iterator[str]:
 
 def _needs(loaded: LoadedRule) -> Iterator[str]:
     rule = loaded.rule
-    if rule.secret == "required":  # noqa: S105 - a word of the language
-        yield "The credential itself is needed, on standard input."
-    else:
-        yield "The credential itself may be given, on standard input; variables can name it instead."
-    yield f"It has to fit this pattern: {_short(rule.pattern)}"
+    yield HANDED_IN[rule.secret]
+    if rule.pattern:
+        yield f"It has to fit this pattern: {_short(rule.pattern)}"
     for name, variable in rule.variables.items():
         words = [word for word, on in (("needed", variable.required), ("secret", variable.secret)) if on]
         said = f" ({_all_of(words)})" if words else " (may be left out)"
@@ -137,6 +140,10 @@ def _needs_connection(loaded: LoadedRule) -> Iterator[str]:
         yield "A connection is needed: its identity signs the calls."
     elif any(signing):
         yield "A connection may be given: its identity then signs the calls."
+    said = loaded.rule.model_dump_json()
+    for name, field in (loaded.provider.actor_names if loaded.provider is not None else {}).items():
+        if name in said:
+            yield f"{name} is the {field} of the connection's own identity."
     for name, urls in hosts_of(loaded).items():
         if not urls:
             yield f"{name}, the address of the provider, comes from the connection."
@@ -153,7 +160,8 @@ def _handed_in(loaded: LoadedRule, way: Way) -> str:
     parts = ["the credential itself"] if TOKEN in way.given else []
     parts += sorted(way.given & optional)
     parts += ["a connection that signs"] if ACTOR in way.given else []
-    return f"with {_all_of(parts)}{'' if TOKEN in way.given else ', and without the credential itself'}"
+    without = loaded.rule.secret == "optional" and TOKEN not in way.given  # noqa: S105 - a word of the language
+    return f"with {_all_of(parts)}{', and without the credential itself' if without else ''}"
 
 
 # ── the steps ─────────────────────────────────────────────────────────────────────────────────────────────────────

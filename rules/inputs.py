@@ -14,6 +14,9 @@ from rules.secret import Secret
 def check_inputs(loaded: LoadedRule, secret: Secret | None, variables: Mapping[str, str]) -> None:
     """Raise BadInput with a sentence where the secret or a variable is not what the rule expects."""
     if secret is not None:
+        if loaded.rule.secret == "none":  # noqa: S105 - a word of the language
+            names = " and ".join(name for name, variable in loaded.rule.variables.items() if variable.identifies)
+            raise BadInput(f"{loaded.rule.id} takes no secret: {names} names the credential")
         if not secret:
             raise BadInput("the secret is empty: nothing came on standard input")
         match_secret(loaded.rule, secret.reveal())
