@@ -272,6 +272,9 @@ def _check_pattern(checks: _Checks, rule: Rule) -> frozenset[str]:
     if rule.pattern and checks.pattern(("pattern",), rule.pattern):
         told = {"TOKEN", *(name.upper() for name in compile_pattern(rule.pattern).groupindex)}
         _check_examples(checks, rule)
+    names = [*rule.variables, *(alias for variable in rule.variables.values() for alias in variable.aliases)]
+    for twice in _repeated(name.upper() for name in names):
+        checks.say(("variables",), f"{twice} is there twice; a finding's value could be either's")
     for name, variable in rule.variables.items():
         if variable.pattern is not None:
             checks.pattern(("variables", name, "pattern"), variable.pattern)

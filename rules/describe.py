@@ -126,7 +126,8 @@ def _needs(loaded: LoadedRule) -> Iterator[str]:
     for name, variable in rule.variables.items():
         words = [word for word, on in (("needed", variable.required), ("secret", variable.secret)) if on]
         said = f" ({_all_of(words)})" if words else " (may be left out)"
-        yield _sentence(f"--var {name}=…: {variable.about}{said}")
+        called = f"; a scanner's finding calls it {_one_of(variable.aliases)}" if variable.aliases else ""
+        yield _sentence(f"--var {name}=…: {variable.about}{said}{called}")
     for depends in rule.depends_on_rule:
         word = "may be left out" if depends.optional else "needed"
         yield f"--var {depends.variable}=…: what the rule {depends.rule_id} finds ({word} and secret)."

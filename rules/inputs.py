@@ -33,6 +33,21 @@ def variables_of(rule: Rule) -> set[str]:
     return set(rule.variables) | {depends.variable for depends in rule.depends_on_rule}
 
 
+def own_names(rule: Rule, foreign: Mapping[str, str]) -> dict[str, str]:
+    """The values of a scanner's finding under the rule's own names; what the rule has no use for is left out.
+
+    Names count in any case, since Kingfisher raises them. Raises BadInput where two values claim one variable.
+    """
+    known = {name: name for name in variables_of(rule)}
+    known |= {alias.upper(): name for name, variable in rule.variables.items() for alias in variable.aliases}
+    found: dict[str, str] = {}
+    for name, value in foreign.items():
+        own = known.get(name) or known.get(name.upper())
+        if own is not None and found.setdefault(own, value) != value:
+            raise BadInput(f"{rule.id}: the finding has two values for {own}; which one it is cannot be told")
+    return found
+
+
 def is_secret(rule: Rule, name: str) -> bool:
     """Whether a variable has to be sealed: one that another rule finds is a credential, or a part of one."""
     dependent = any(depends.variable == name for depends in rule.depends_on_rule)
