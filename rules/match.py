@@ -107,6 +107,8 @@ def _json_holds(matcher: JsonMatch, answer: Answer, values: Values) -> bool:
     found = [] if document is MISSING else find(matcher.path, document)
     if matcher.exists is not None:
         return bool(found) == matcher.exists
+    if matcher.match_any_value:
+        return any(_equals(matcher.equals, value, values) for value in found)
     if len(found) != 1:
         return False
     if matcher.is_null is not None:
@@ -179,7 +181,7 @@ def _condition(matcher: JsonMatch) -> str:
         return "exists" if matcher.exists else "is absent"
     if matcher.is_null is not None:
         return "is null" if matcher.is_null else "is not null"
-    return f"equals {matcher.equals!r}"
+    return f"{'has' if matcher.match_any_value else 'equals'} {matcher.equals!r}"
 
 
 # ── readings ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -100,6 +100,24 @@ def test_json_missing(body: str) -> None:
     assert held({**matcher, "exists": False}, answer(body=body)) is (body != '{"a": [1, 2]}')
 
 
+def test_any_of_several_values() -> None:
+    """An id in a list is found wherever it stands; that it is not there is never something that a rule can ask for."""
+    matcher = {"type": "JsonMatch", "path": "$.rows[*].id", "equals": "{{ KEY }}", "match_any_value": True}
+    listed = answer(body={"rows": [{"id": 16}, {"id": 17}, {"id": None}]})
+    assert held(matcher, listed, KEY="17")
+    assert not held(matcher, listed, KEY="18")
+    assert not held(matcher, answer(body={"rows": []}), KEY="17")
+    assert outcomes([MATCHER.validate_python(matcher)], listed, {"KEY": "17"}) == [
+        ("JsonMatch $.rows[*].id has '{{ KEY }}'", True)
+    ]
+    known = Recognition.model_validate({"request": {"url": "https://h/"}, "known": [matcher]})
+    assert read_recognition(known, listed, {"KEY": "17"}) is Outcome.KNOWN
+    assert read_recognition(known, listed, {"KEY": "18"}) is Outcome.UNKNOWN
+    for wrong in ({**matcher, "negative": True}, {**matcher, "equals": None, "exists": True}):
+        with pytest.raises(ValueError, match="match_any_value"):
+            MATCHER.validate_python(wrong)
+
+
 def test_documents() -> None:
     """JSON is JSON and XML is XML; XML that declares entities is neither read nor expanded."""
     assert held({"type": "JsonValid"}, answer(body="[]"))
