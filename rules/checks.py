@@ -250,11 +250,10 @@ def check_rule(rule: Rule, provider: Provider | None) -> list[Mistake]:
     own = _check_pattern(checks, rule)
     probe = rule.probe
     looked = frozenset(probe.extract if probe is not None else ())
-    known = own | looked
-    for place, step in _places_of_steps("revocation", rule.revocation, rule.steps):
-        checks.step(place, step, known)
-        known |= frozenset(step.extract)
-    for place, step in _places_of_steps("restoration", rule.restoration, rule.restoring):
+    actor = frozenset(provider.actor_names if provider is not None else ())
+    _check_actor_names(checks, rule, actor)
+    known = own | looked | actor
+    for place, step in _every_step(rule):
         checks.step(place, step, known)
         known |= frozenset(step.extract)
     _check_steps(checks, rule, known)
@@ -274,14 +273,26 @@ def check_rule(rule: Rule, provider: Provider | None) -> list[Mistake]:
 
 def _check_pattern(checks: _Checks, rule: Rule) -> frozenset[str]:
     """Check the pattern, its examples and the variables; give back the names that are known from the start."""
-    groups: set[str] = set()
-    if checks.pattern(("pattern",), rule.pattern):
-        groups = {name.upper() for name in compile_pattern(rule.pattern).groupindex}
+    told: set[str] = set()
+    if rule.pattern and checks.pattern(("pattern",), rule.pattern):
+        told = {"TOKEN", *(name.upper() for name in compile_pattern(rule.pattern).groupindex)}
         _check_examples(checks, rule)
+    names = [*rule.variables, *(alias for variable in rule.variables.values() for alias in variable.aliases)]
+    for twice in _repeated(name.upper() for name in names):
+        checks.say(("variables",), f"{twice} is there twice; a finding's value could be either's")
     for name, variable in rule.variables.items():
         if variable.pattern is not None:
             checks.pattern(("variables", name, "pattern"), variable.pattern)
-    return frozenset({"TOKEN", *groups, *rule.variables, *(depends.variable for depends in rule.depends_on_rule)})
+    return frozenset({*told, *rule.variables, *(depends.variable for depends in rule.depends_on_rule)})
+
+
+def _check_actor_names(checks: _Checks, rule: Rule, actor: frozenset[str]) -> None:
+    """Nothing else may bear a name that stands for the connection's own identity."""
+    taken: list[Place] = [("variables", name) for name in rule.variables]
+    taken += [(*place, "extract", name) for place, step in _every_step(rule) for name in step.extract]
+    for place in taken:
+        if place[-1] in actor:
+            checks.say(place, f"{place[-1]} stands for the identity of the connection that signs; choose another name")
 
 
 def _check_examples(checks: _Checks, rule: Rule) -> None:
@@ -331,16 +342,19 @@ def _places_of_steps(key: str, said: Revocation | None, steps: Sequence[Step]) -
         yield (key, "content", "steps", number) if many else (key, "content"), step
 
 
+def _every_step(rule: Rule) -> Iterator[tuple[Place, Step]]:
+    yield from _places_of_steps("revocation", rule.revocation, rule.steps)
+    yield from _places_of_steps("restoration", rule.restoration, rule.restoring)
+
+
 def _check_steps(checks: _Checks, rule: Rule, known: frozenset[str]) -> None:
     taken: set[str] = set(LOOKS)
-    revoking = list(_places_of_steps("revocation", rule.revocation, rule.steps))
-    restoring = list(_places_of_steps("restoration", rule.restoration, rule.restoring))
     rotating = list(_rotation_places(rule.rotation)) if rule.rotation is not None else []
     of_rotation = set(rule.rotation.steps) if rule.rotation is not None else set[str]()
     if len(of_rotation) < len(rotating):
         checks.say(("rotation",), "two steps have one name; each step has one of its own")
     taken |= of_rotation
-    for number, (place, step) in enumerate([*revoking, *restoring], start=1):
+    for number, (place, step) in enumerate(_every_step(rule), start=1):
         name = step.name or f"step {number}"
         if name in taken:
             checks.say(place, f"the step's name {name!r} is taken; each step has one of its own, and no look's name")

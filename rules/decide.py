@@ -13,6 +13,7 @@ from itertools import takewhile
 from rules.decide_rotation import decide_rotation
 from rules.decision import (
     AGAIN,
+    REFUSALS,
     SECOND,
     TELLING,
     Decision,
@@ -67,16 +68,14 @@ class _Case:
             return Do(step)
         last = tries[-1]
         match last.outcome:
-            case Outcome.ALIVE:
-                return Finish(Verdict.ALIVE, last.says)
             case Outcome.DEAD if in_a_row(tries, {Outcome.DEAD}) < self.plan.samples:
                 return self._look_again(step, last)
-            case Outcome.DEAD:
-                return Finish(Verdict.DEAD, last.says)
-            case Outcome.DISABLED:
-                return Finish(Verdict.DISABLED, last.says)
+            case Outcome.ALIVE | Outcome.DEAD | Outcome.DISABLED:
+                return Finish(Verdict(last.outcome.value), last.says)
             case Outcome.UNPROVABLE:
                 return Finish(Verdict.UNPROVABLE, f"{last.says}; {NO_WORD}")
+            case Outcome.NOT_OURS:
+                return Park(Reason.NOT_OURS, last.says)
             case _ if len(tries) < PROBE_TRIES:
                 return self._again(step, tries)
             case _:
@@ -136,17 +135,17 @@ class _Case:
             return Do(step)
         last = tries[-1]
         match last.outcome:
-            case Outcome.ALIVE:
-                return None
             case Outcome.DISABLED:
                 return self._found_disabled(last)
             case Outcome.DEAD:
                 return self._found_dead(step, tries)
-            case _ if step.disables:
+            case outcome if outcome is Outcome.ALIVE or step.disables:
                 # Whether it is disabled already is good to know, and nothing hangs on it.
                 return None
             case Outcome.UNPROVABLE:
                 return self._found_silent(last)
+            case Outcome.NOT_OURS:
+                return Park(Reason.NOT_OURS, last.says)
             case _:
                 return self._again(step, tries)
 
@@ -431,7 +430,7 @@ class _Case:
         return bool(acts) and acts[-1].name in self._disabling()
 
     def _refused(self, last: Record) -> Decision:
-        return Park(Reason.DENIED if last.outcome is Outcome.DENIED else Reason.PROVIDER_BROKEN, last.says)
+        return Park(REFUSALS.get(last.outcome, Reason.PROVIDER_BROKEN), last.says)
 
     def _again(self, step: Planned, tries: Sequence[Record]) -> Decision:
         """Try again later: no sooner than the provider asked for, slower each time, for as long as the settings say."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from rules.decision import (
     AGAIN,
+    REFUSALS,
     SECOND,
     TELLING,
     Decision,
@@ -488,7 +489,7 @@ class _Rotation:
         return "the new key is sealed here and the old one is dead: mend it at once, and retry goes on from there"
 
     def _refused(self, last: Record) -> Park:
-        return Park(Reason.DENIED if last.outcome is Outcome.DENIED else Reason.PROVIDER_BROKEN, last.says)
+        return Park(REFUSALS.get(last.outcome, Reason.PROVIDER_BROKEN), last.says)
 
     def _refused_or_again(self, step: Planned, tries: Sequence[Record]) -> Decision:
         if tries[-1].outcome in AGAIN | {Outcome.LOST, Outcome.INCONCLUSIVE}:

@@ -17,6 +17,8 @@ AGAIN = frozenset({Outcome.RETRY, Outcome.NOT_SENT})
 """Outcomes after which the provider has certainly done nothing, so that sending again is sound."""
 TELLING = frozenset({Outcome.ALIVE, Outcome.DEAD, Outcome.DISABLED, Outcome.UNPROVABLE})
 """What a look can say of the credential itself."""
+REFUSALS = {Outcome.DENIED: Reason.DENIED, Outcome.NOT_OURS: Reason.NOT_OURS}
+"""Answers to a step that say why it will never go through; any other is one that the rule does not know."""
 
 
 @dataclass(frozen=True, slots=True)

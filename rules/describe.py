@@ -16,12 +16,18 @@ from rules.loader import LoadedRule, hosts_of
 from rules.plan import ACTOR, TOKEN, Plan, Planned, Purpose, groups_of, names_of_action, part_of
 from rules.planning import plan
 from rules.schema import Action, Condition, Pause, Request, Rule, Select, Step
+from rules.select import is_one_row
 
 VALUE = re.compile(r"\{\{-?\s*([A-Za-z_]\w*).*?-?\}\}", re.DOTALL)
 OTHER = re.compile(r"\{%.*?%\}|\{\{.*?\}\}", re.DOTALL)
 MOST_OPTIONAL = 4
 """Variables that need not be given, of which every combination is looked at; more make no other plans in practice."""
 LONGEST_PATTERN = 400
+HANDED_IN = {
+    "required": "The credential itself is needed, on standard input.",
+    "optional": "The credential itself may be given, on standard input; variables can name it instead.",
+    "none": "Variables name the credential; no secret is read.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +93,7 @@ def _inputs(loaded: LoadedRule) -> Iterator[frozenset[str]]:
     always = {name for name, variable in rule.variables.items() if variable.required}
     always |= {depends.variable for depends in rule.depends_on_rule if not depends.optional}
     optional = sorted(({*rule.variables, *(each.variable for each in rule.depends_on_rule)}) - always)[:MOST_OPTIONAL]
-    secrets = [{TOKEN}] if rule.secret == "required" else [{TOKEN}, set()]  # noqa: S105 - a word of the language
+    secrets = {"required": [{TOKEN}], "optional": [{TOKEN}, set()], "none": [set[str]()]}[rule.secret]
     signers = [set[str](), {ACTOR}] if _signs(loaded) else [set[str]()]
     for secret in secrets:
         for signer in signers:
@@ -115,15 +121,14 @@ def _introduce(rule: Rule) -> Iterator[str]:
 
 def _needs(loaded: LoadedRule) -> Iterator[str]:
     rule = loaded.rule
-    if rule.secret == "required":  # noqa: S105 - a word of the language
-        yield "The credential itself is needed, on standard input."
-    else:
-        yield "The credential itself may be given, on standard input; variables can name it instead."
-    yield f"It has to fit this pattern: {_short(rule.pattern)}"
+    yield HANDED_IN[rule.secret]
+    if rule.pattern:
+        yield f"It has to fit this pattern: {_short(rule.pattern)}"
     for name, variable in rule.variables.items():
         words = [word for word, on in (("needed", variable.required), ("secret", variable.secret)) if on]
         said = f" ({_all_of(words)})" if words else " (may be left out)"
-        yield _sentence(f"--var {name}=…: {variable.about}{said}")
+        called = f"; a scanner's finding calls it {_one_of(variable.aliases)}" if variable.aliases else ""
+        yield _sentence(f"--var {name}=…: {variable.about}{said}{called}")
     for depends in rule.depends_on_rule:
         word = "may be left out" if depends.optional else "needed"
         yield f"--var {depends.variable}=…: what the rule {depends.rule_id} finds ({word} and secret)."
@@ -137,6 +142,10 @@ def _needs_connection(loaded: LoadedRule) -> Iterator[str]:
         yield "A connection is needed: its identity signs the calls."
     elif any(signing):
         yield "A connection may be given: its identity then signs the calls."
+    said = loaded.rule.model_dump_json()
+    for name, field in (loaded.provider.actor_names if loaded.provider is not None else {}).items():
+        if name in said:
+            yield f"{name} is the {field} of the connection's own identity."
     for name, urls in hosts_of(loaded).items():
         if not urls:
             yield f"{name}, the address of the provider, comes from the connection."
@@ -153,7 +162,8 @@ def _handed_in(loaded: LoadedRule, way: Way) -> str:
     parts = ["the credential itself"] if TOKEN in way.given else []
     parts += sorted(way.given & optional)
     parts += ["a connection that signs"] if ACTOR in way.given else []
-    return f"with {_all_of(parts)}{'' if TOKEN in way.given else ', and without the credential itself'}"
+    without = loaded.rule.secret == "optional" and TOKEN not in way.given  # noqa: S105 - a word of the language
+    return f"with {_all_of(parts)}{', and without the credential itself' if without else ''}"
 
 
 # ── the steps ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -224,6 +234,8 @@ def _reads(part: object) -> str:
     taken = f", and takes {_all_of(sorted(part.extract))} out of it" if part.extract else ""
     if part.select is None:
         return f"{taken.replace(' out of it', ' out of the answer')}"
+    if is_one_row(part.select):
+        return f"; the answer, or one row of it, has to fit{taken}"
     pages = " page by page" if part.select.page is not None else ""
     return f"; it reads the list{pages} to its end, finds the one row that fits{taken}"
 
@@ -286,7 +298,8 @@ def _ties(rule: Rule, way: Way, uses: frozenset[str]) -> Iterator[str]:
 
 def _found(name: str, step: Step, taken: Sequence[str]) -> str:
     if step.select is not None:
-        return f"by exactly one row of the list in the step {name}: {_conditions(step.select)}"
+        rows = "row in the answer" if is_one_row(step.select) else "row of the list"
+        return f"by exactly one {rows} in the step {name}: {_conditions(step.select)}"
     return f"by {_all_of(taken)}, which the provider itself tells in the step {name}"
 
 

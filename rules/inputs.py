@@ -14,6 +14,9 @@ from rules.secret import Secret
 def check_inputs(loaded: LoadedRule, secret: Secret | None, variables: Mapping[str, str]) -> None:
     """Raise BadInput with a sentence where the secret or a variable is not what the rule expects."""
     if secret is not None:
+        if loaded.rule.secret == "none":  # noqa: S105 - a word of the language
+            names = " and ".join(name for name, variable in loaded.rule.variables.items() if variable.identifies)
+            raise BadInput(f"{loaded.rule.id} takes no secret: {names} names the credential")
         if not secret:
             raise BadInput("the secret is empty: nothing came on standard input")
         match_secret(loaded.rule, secret.reveal())
@@ -28,6 +31,21 @@ def check_inputs(loaded: LoadedRule, secret: Secret | None, variables: Mapping[s
 def variables_of(rule: Rule) -> set[str]:
     """The names that a requester may give."""
     return set(rule.variables) | {depends.variable for depends in rule.depends_on_rule}
+
+
+def own_names(rule: Rule, foreign: Mapping[str, str]) -> dict[str, str]:
+    """The values of a scanner's finding under the rule's own names; what the rule has no use for is left out.
+
+    Names count in any case, since Kingfisher raises them. Raises BadInput where two values claim one variable.
+    """
+    known = {name: name for name in variables_of(rule)}
+    known |= {alias.upper(): name for name, variable in rule.variables.items() for alias in variable.aliases}
+    found: dict[str, str] = {}
+    for name, value in foreign.items():
+        own = known.get(name) or known.get(name.upper())
+        if own is not None and found.setdefault(own, value) != value:
+            raise BadInput(f"{rule.id}: the finding has two values for {own}; which one it is cannot be told")
+    return found
 
 
 def is_secret(rule: Rule, name: str) -> bool:

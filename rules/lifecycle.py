@@ -107,6 +107,7 @@ class Outcome(StrEnum):
     NO_ROW = "no_row"  # the list was read to its end and no row fits
     AMBIGUOUS = "ambiguous"  # several rows fit, none is tied, or the list could not be read to its end
     DENIED = "denied"  # a permission is missing
+    NOT_OURS = "not_ours"  # the provider names an owner that is not ours
     RETRY = "retry"  # not handled by the provider: it can be sent again
     BROKEN = "broken"  # an answer that the rule does not know, or a request that cannot be formed
     NOT_SENT = "not_sent"  # nothing reached the provider: refused connection, name not found

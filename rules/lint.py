@@ -58,7 +58,7 @@ def _deciding(action: Action) -> list[Matcher]:
 
 def _lint_examples(loaded: LoadedRule) -> Iterator[str]:
     rule = loaded.rule
-    if not rule.examples:
+    if rule.pattern and not rule.examples:
         yield "it has no examples: nothing shows that its pattern finds what it should"
     if not rule.recorded and loaded.file.startswith(str(builtin())):
         yield "it has no recorded answers: nothing shows how it reads the provider"
@@ -97,7 +97,7 @@ def _unsure_names(rule: Rule) -> set[str]:
 
 def _sure_names(rule: Rule) -> set[str]:
     """Names that the pattern tells where a secret has to be given."""
-    if rule.secret == "optional":  # noqa: S105 - the schema's word for "the rule works without one"
+    if rule.secret != "required":  # noqa: S105 - a word of the language
         return set()
     return {"TOKEN", *(name.upper() for name in compile_pattern(rule.pattern).groupindex)}
 

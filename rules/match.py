@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from xml.parsers import expat
 
-from rules.extract import Values, find
+from rules.extract import Values, find, scalar
 from rules.lifecycle import Outcome
 from rules.message import Answer
 from rules.schema import (
@@ -52,6 +52,12 @@ AWS_CODES = {
     "ConcurrentModification": Outcome.RETRY,
 }
 """What AWS says with a code, and a status that alone would mean something else."""
+SAID_BY_PROBE = {
+    Outcome.OK: Outcome.ALIVE,
+    Outcome.ALREADY_GONE: Outcome.DEAD,
+    Outcome.NOT_OURS: Outcome.NOT_OURS,
+}
+"""What a clause of a probe means; any other says nothing of the credential."""
 MISSING = object()
 
 
@@ -101,6 +107,8 @@ def _json_holds(matcher: JsonMatch, answer: Answer, values: Values) -> bool:
     found = [] if document is MISSING else find(matcher.path, document)
     if matcher.exists is not None:
         return bool(found) == matcher.exists
+    if matcher.match_any_value:
+        return any(_equals(matcher.equals, value, values) for value in found)
     if len(found) != 1:
         return False
     if matcher.is_null is not None:
@@ -109,9 +117,14 @@ def _json_holds(matcher: JsonMatch, answer: Answer, values: Values) -> bool:
 
 
 def _equals(expected: object, found: object, values: Values) -> bool:
-    """Compare with a type for a type: 1 is not true, and "1" is not 1."""
+    """Compare with a type for a type: 1 is not true, and "1" is not 1; what a name stands for, as it is written.
+
+    A name that stands for nothing equals nothing, as in the conditions of `select`.
+    """
     if isinstance(expected, str):
-        return isinstance(found, str) and found == compile_template(expected).fill(values, Place.PLAIN)
+        template = compile_template(expected)
+        text = template.fill(values, Place.PLAIN)
+        return bool(text) and scalar(found) == text if template.names else found == text
     if isinstance(expected, bool) or isinstance(found, bool):
         return isinstance(expected, bool) and isinstance(found, bool) and expected == found
     return isinstance(found, int | float) and found == expected
@@ -168,7 +181,7 @@ def _condition(matcher: JsonMatch) -> str:
         return "exists" if matcher.exists else "is absent"
     if matcher.is_null is not None:
         return "is null" if matcher.is_null else "is not null"
-    return f"equals {matcher.equals!r}"
+    return f"{'has' if matcher.match_any_value else 'equals'} {matcher.equals!r}"
 
 
 # ── readings ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -177,8 +190,10 @@ def _condition(matcher: JsonMatch) -> str:
 def read_step(step: Step, answer: Answer, values: Values) -> Outcome:
     """Read a step's answer; the clauses of the rule come first."""
     clause = _first_clause(step.outcomes, answer, values)
+    if clause is Outcome.INCONCLUSIVE or (clause is Outcome.LOST and not step.mutates):
+        return Outcome.RETRY
     if clause is not None:
-        return Outcome.RETRY if clause is Outcome.INCONCLUSIVE else clause
+        return clause
     if isinstance(step.action, Command):
         return _read_exit(step.action, answer, values, mutates=step.mutates)
     told = AWS_CODES.get(code_of(answer)) if isinstance(step.action, Aws) else None
@@ -236,7 +251,7 @@ def read_probe(content: ProbeContent, answer: Answer, values: Values, *, was_ali
     """
     clause = _first_clause(content.outcomes, answer, values)
     if clause is not None:
-        return {Outcome.OK: Outcome.ALIVE, Outcome.ALREADY_GONE: Outcome.DEAD}.get(clause, Outcome.INCONCLUSIVE)
+        return SAID_BY_PROBE.get(clause, Outcome.INCONCLUSIVE)
     if _is_page(content.action, answer):
         return Outcome.INCONCLUSIVE
     if not content.can_say_dead and content.request is not None:

@@ -109,16 +109,27 @@ class Listing:
 
 
 def rows_of(select: Select, answer: Answer) -> list[object]:
-    """The rows of one page; a list that is not where the rule says is an error, and not an empty list."""
+    """The rows of one page; a list that is not where the rule says is an error, and not an empty list.
+
+    Where the rule calls the whole answer (`$`) the rows, and knows of no pages, an object is one row, for which the
+    conditions have to hold as for any other.
+    """
     path = select.rows.strip().removesuffix(EVERY_ITEM) or "$"
     try:
         document = answer.json
     except ValueError:
         document = None
     found = find(path, document)
+    if is_one_row(select) and isinstance(document, dict):
+        return [document]
     if len(found) != 1 or not isinstance(found[0], list):
         raise ExtractError(f"expected a list at {select.rows} in the answer (status {answer.status}); there is none")
     return list(found[0])
+
+
+def is_one_row(select: Select) -> bool:
+    """Whether the answer may be the row itself; `$[*]` asks for a list."""
+    return select.page is None and select.rows.strip() == "$"
 
 
 def _start(page: Paging | None, prepared: Prepared) -> Prepared:

@@ -26,7 +26,8 @@ class Walk:
         own = groups_of(self.rule.pattern) | {TOKEN} if TOKEN in given else frozenset[str]()
         dependencies = {depends.variable for depends in self.rule.depends_on_rule}
         naming = {name for name, variable in self.rule.variables.items() if variable.identifies}
-        self.certain = given | own | self.hosts
+        self.actor = frozenset(loaded.provider.actor_names if loaded.provider is not None else ())
+        self.certain = given | own | self.hosts | (self.actor if ACTOR in given else frozenset())
         self.possible = set(self.certain)
         self.tied = set(own) | ((dependencies | naming) & given)
         self.extracted: set[str] = set()
@@ -88,6 +89,8 @@ class Walk:
         if action.actor and ACTOR not in self.certain:
             raise BadInput(f"{where} of {self.rule.id} is signed by a connection: say which one with --connection")
         missing = sorted(names_of_action(action) - self.possible)
+        if self.actor & set(missing):
+            raise BadInput(f"{where} of {self.rule.id} names a connection's identity: say which one with --connection")
         if set(missing) & ({TOKEN} | groups_of(self.rule.pattern)):
             raise BadInput(f"{where} of {self.rule.id} needs the credential itself: give it on standard input")
         if missing:

@@ -73,6 +73,12 @@ class Account:
         """The identity's fields as names, for a kind of step that signs by itself; raises ConnectionUnusable."""
         return self._known()
 
+    def actor_names(self) -> dict[str, str]:
+        """What rules may know of our identity: the fields that it has to have and that are no secrets."""
+        names = self.provider.actor_names if self.provider is not None and self.signs else {}
+        known = self._known() if names else {}
+        return {name: value for name, field in names.items() if isinstance(value := known[field.upper()], str)}
+
     def bases(self, loaded: LoadedRule, given: Mapping[str, str]) -> dict[str, str]:
         """The base URLs of a rule as this connection binds them."""
         return bind_hosts(hosts_of(loaded), self._connection.base_url if self._connection else None, given)

@@ -76,6 +76,7 @@ class Dossier:
             self.account: Account = self.runtime.connections.account(self.connection, loaded)
             self.bases = self.account.bases(loaded, inputs)
             self.values.update({name: value for name, value in inputs.items() if name not in self.bases})
+            self.values.update(self.account.actor_names())
             for name, secret in secrets.items():
                 self.know(name, secret)
             self._guards = self.account.guards()

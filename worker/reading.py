@@ -129,4 +129,6 @@ def explain(filling: Filling, outcome: Outcome, says: str) -> str:
         return f"{says}: the credential itself was refused; a connection with more rights can act on it"
     if outcome is Outcome.ALREADY_GONE and actor:
         return f"{says}: the connection's account does not have it; is it the right connection?"
+    if outcome is Outcome.NOT_OURS:
+        return f"{says}: the provider names another owner"
     return says

@@ -58,7 +58,10 @@ class XmlValid(Deciding):
 class JsonMatch(Model):
     """Ours. Holds when the one value at `path` fits; a path that finds nothing holds only for `exists: false`.
 
-    `equals` compares with a template's text or with a YAML number or boolean, whose JSON types must agree.
+    A YAML number, boolean or text in `equals` equals a JSON value of its own type alone. A template with a name in it
+    equals whatever JSON scalar is written so, since every value that was taken out of an answer is text here.
+    With `match_any_value` one of several values at `path` is enough, such as an id in a list; that none of them fits is
+    never asked, since absence from a list proves nothing.
     """
 
     type: Literal["JsonMatch"]
@@ -66,10 +69,13 @@ class JsonMatch(Model):
     equals: str | int | bool | None = None
     is_null: bool | None = None
     exists: bool | None = None
+    match_any_value: bool = False
     negative: bool = False
 
     @model_validator(mode="after")
     def _one_condition(self) -> Self:
+        if self.match_any_value and (self.equals is None or self.negative):
+            raise ValueError("match_any_value: goes with equals, and without negative: absence from a list is no proof")
         if [self.equals, self.is_null, self.exists].count(None) != 2:
             raise ValueError("expected exactly one of equals, is_null, exists")
         return self

@@ -48,3 +48,12 @@ class Provider(Model):
     hosts: dict[Name, list[str]] = {}
     identity: Identity | None = None
     references: list[str] = []
+
+    @property
+    def actor_names(self) -> dict[str, str]:
+        """The names by which rules know the signing connection's identity, each with its field.
+
+        They are the fields that every connection has to have and that are no secrets.
+        """
+        identity = self.identity or Identity(sign={})
+        return {f"ACTOR_{field.upper()}": field for field in identity.needs if field not in identity.secrets}

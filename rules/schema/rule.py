@@ -41,11 +41,14 @@ class Limits(Model):
 
 
 class Rule(Model):
-    """One kind of credential: how it looks, how to tell that it works, and how to end it."""
+    """One kind of credential: how it looks, how to tell that it works, and how to end it.
+
+    With `secret: none` (ours) nobody holds it: it has no pattern, and its variables name it.
+    """
 
     id: str = Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")
     name: str
-    pattern: str
+    pattern: str = ""
     min_entropy: float | int | None = None
     confidence: Confidence | None = None
     examples: list[str] = []
@@ -66,7 +69,7 @@ class Rule(Model):
     aliases: list[str] = []
     about: str = ""
     negative_examples: list[str] = []
-    secret: Literal["required", "optional"] = "required"  # noqa: S105 - whether one is handed in
+    secret: Literal["required", "optional", "none"] = "required"  # noqa: S105 - whether one is handed in
     variables: dict[Name, Variable] = {}
     hosts: dict[Name, list[str]] = {}
     credential: Subject = Subject()
@@ -78,6 +81,18 @@ class Rule(Model):
     cannot: list[str] = []
     unverified: list[str] = []
     recorded: list[Recorded] = []
+
+    @model_validator(mode="after")
+    def _found_or_named(self) -> Self:
+        if self.secret != "none":  # noqa: S105 - a word of the language
+            if not self.pattern:
+                raise ValueError("expected the key 'pattern' here; only a rule with secret: none goes without")
+            return self
+        if self.pattern or self.examples or self.negative_examples:
+            raise ValueError("secret: none: there is nothing to find, so take pattern and examples out")
+        if not any(variable.identifies for variable in self.variables.values()):
+            raise ValueError("secret: none: expected a variable with identifies: true, which names the credential")
+        return self
 
     @property
     def provider(self) -> str:

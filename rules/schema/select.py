@@ -64,7 +64,10 @@ class Paging(Model):
 
 
 class Select(Model):
-    """Exactly one row of a list, by conditions that must all hold; `show` is what tells candidates apart."""
+    """Exactly one row of a list, by conditions that must all hold; `show` is what tells candidates apart.
+
+    `rows: $` without `page` also takes an answer that is the row itself.
+    """
 
     rows: str
     where: list[Condition] = []

@@ -19,9 +19,15 @@ from rules.schema.select import Select
 
 
 class OutcomeClause(Model):
-    """Ours: an answer for which all of `when` hold means `is`; the first clause that fits wins."""
+    """Ours: an answer for which all of `when` hold means `is`; the first clause that fits wins.
 
-    means: Literal["ok", "already_gone", "denied", "retry", "broken", "inconclusive"] = Field(alias="is")
+    `lost`: the answer does not say whether it happened, so that the provider is asked before anything is sent again.
+    `not_ours`: the answer names another owner; the job parks, and nothing more is sent.
+    """
+
+    means: Literal["ok", "already_gone", "denied", "not_ours", "retry", "lost", "broken", "inconclusive"] = Field(
+        alias="is"
+    )
     when: list[Matcher] = Field(min_length=1)
 
     @property

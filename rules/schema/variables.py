@@ -8,7 +8,8 @@ from rules.schema.base import Model, Name
 class Variable(Model):
     """Ours: a value that the requester gives with `--var`. `pattern` must match it whole.
 
-    One that `identifies` names the credential itself, so that a row found by it is tied to the credential.
+    One that `identifies` names the credential itself, so that a row found by it is tied to the credential. Under its
+    `aliases` a scanner's finding brings it.
     """
 
     about: str
@@ -16,6 +17,7 @@ class Variable(Model):
     secret: bool = False
     identifies: bool = False
     pattern: str | None = None
+    aliases: list[Name] = []
 
 
 class Subject(Model):

@@ -135,7 +135,9 @@ def try_out(runtime: Runtime, order: Order, form: str) -> None:
 def read_credential(rule: Rule, variables: dict[str, str]) -> Secret | None:
     """The credential itself; a terminal is not asked where the rule can do without and the variables name it."""
     what = f"The secret ({rule.name})"
-    if rule.secret != "optional":  # noqa: S105 - no secret, but whether there is one
+    if rule.secret == "none":  # noqa: S105 - a word of the language
+        return None
+    if rule.secret == "required":  # noqa: S105 - a word of the language
         return read_secret(what)
     named = any(variable.identifies and name in variables for name, variable in rule.variables.items())
     return read_optional_secret(what, ask=not named)

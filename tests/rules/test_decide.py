@@ -217,13 +217,26 @@ def test_a_budget_is_spent_by_age() -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "reason"), [(Outcome.DENIED, Reason.DENIED), (Outcome.BROKEN, Reason.PROVIDER_BROKEN)]
+    ("outcome", "reason"),
+    [
+        (Outcome.DENIED, Reason.DENIED),
+        (Outcome.NOT_OURS, Reason.NOT_OURS),
+        (Outcome.BROKEN, Reason.PROVIDER_BROKEN),
+    ],
 )
 def test_refusals_park_with_their_own_reason(outcome: Outcome, reason: Reason) -> None:
     """A permission that is missing and an answer that is not understood are not tried again blindly."""
     for decision in (after(ALIVE, (FIND, outcome)), after(ALIVE, FOUND, (DELETE, outcome))):
         assert isinstance(decision, Park)
         assert decision.reason is reason
+
+
+def test_another_owner_at_the_first_look_ends_it_before_anything_is_sent() -> None:
+    """A probe that names another owner parks, whether it was to be revoked or only tried."""
+    for plan in (PLAN, replace(PLAN, intent=Intent.PROBE, steps=(BEFORE,))):
+        decision = after((BEFORE, Outcome.NOT_OURS), plan=plan)
+        assert isinstance(decision, Park)
+        assert decision.reason is Reason.NOT_OURS
 
 
 def test_several_samples_are_several_dead_answers_in_a_row() -> None:

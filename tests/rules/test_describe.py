@@ -151,6 +151,21 @@ def test_several_ways_word_for_word() -> None:
     assert sections["What lapses"] == ("The provider forgets what the step revoke_by_id did after 1 day.",)
 
 
+def test_what_is_only_named_word_for_word() -> None:
+    """Where nobody holds a secret, none is asked for and no pattern is shown."""
+    needs = told(CATALOGUE.get("vault.lease"))["What it needs"]
+
+    assert needs[0] == "Variables name the credential; no secret is read."
+    assert not any("pattern" in sentence or "standard input" in sentence for sentence in needs)
+
+
+def test_the_identity_of_the_connection_is_told() -> None:
+    """A reader learns where a name comes from that no variable gives."""
+    needs = told(CATALOGUE.get("vercel.app_token"))["What it needs"]
+
+    assert "ACTOR_CLIENT_ID is the client_id of the connection's own identity." in needs
+
+
 @pytest.mark.parametrize(
     ("rule", "how"),
     [

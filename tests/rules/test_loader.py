@@ -283,6 +283,76 @@ def test_provider_identity() -> None:
     assert "PASSWORD" not in says.replace("known here: PASSWORD", "").replace(", PASSWORD", "")
 
 
+NAMED = """\
+    rules:
+    - id: example.lease
+      name: Example lease
+      secret: none
+      variables: {LEASE_ID: {about: the lease, required: true, identifies: true}}
+      revocation:
+        type: Http
+        content:
+          request:
+            method: DELETE
+            url: "https://api.example.com/leases/{{ LEASE_ID }}"
+            response_matcher: [{type: StatusMatch, status: [204]}]
+    """
+
+
+def test_a_credential_that_is_only_named() -> None:
+    """What nobody holds has no pattern and no TOKEN, and has to be named; everything else needs its pattern."""
+    assert mistakes(NAMED) == []
+    for old, new, says in (
+        ("secret: none", "secret: none\n      pattern: x", "nothing to find"),
+        ("secret: none", "secret: none\n      examples: [x]", "nothing to find"),
+        ("      secret: none\n", "", "expected the key 'pattern' here"),
+        (", identifies: true", "", "a variable with identifies: true"),
+        ("{{ LEASE_ID }}", "{{ TOKEN }}", "TOKEN is defined nowhere before; known here: LEASE_ID"),
+    ):
+        assert old in NAMED
+        assert any(says in mistake for mistake in mistakes(NAMED.replace(old, new, 1))), says
+
+
+ACTOR = """\
+    provider:
+      name: example
+      title: Example
+      identity:
+        needs: [client_id, client_secret]
+        optional: [team]
+        secrets: [client_secret]
+        sign: {X-Client: "{{ CLIENT_ID }}"}
+    rules:
+    - id: example.token
+      name: Example token
+      pattern: ex_[a-z]{3}
+      examples: [ex_abc]
+      revocation:
+        type: Http
+        content:
+          request:
+            method: DELETE
+            url: "https://api.example.com/apps/{{ ACTOR_CLIENT_ID }}/{{ TOKEN }}"
+            response_matcher: [{type: JsonMatch, path: $.app, equals: "{{ ACTOR_CLIENT_ID }}"}]
+    """
+
+
+@pytest.mark.parametrize("name", ["ACTOR_CLIENT_SECRET", "ACTOR_TEAM", "CLIENT_ID"])
+def test_the_identity_of_the_connection_that_signs(name: str) -> None:
+    """A rule may use the fields that are no secrets and always there; of no other does anything define a name."""
+    assert mistakes(ACTOR) == []
+    wrong = mistakes(ACTOR.replace("ACTOR_CLIENT_ID", name))
+    assert len(wrong) == 2
+    assert all(f"{name} is defined nowhere before; known here: ACTOR_CLIENT_ID" in mistake for mistake in wrong)
+
+
+def test_nothing_else_bears_the_name_of_the_identity() -> None:
+    """A value from a requester must never stand for what our own connection is."""
+    variables = "variables: {ACTOR_CLIENT_ID: {about: x}}\n      examples:"
+    (wrong,) = mistakes(ACTOR.replace("examples:", variables))
+    assert "ACTOR_CLIENT_ID stands for the identity of the connection that signs" in wrong
+
+
 def test_missing_file(tmp_path: Path) -> None:
     """A path that is not there, a file that is too large and one that is no text are told, not raised."""
     (tmp_path / "large.yaml").write_bytes(b"#" * (5 << 20))

@@ -64,6 +64,15 @@ def test_header() -> None:
         ({"equals": "{{ KEY }}"}, "k1", True),
         ({"equals": "{{ KEY }}"}, "k2", False),
         ({"equals": "1"}, 1, False),
+        ({"equals": "true"}, True, False),
+        ({"equals": "{{ NUMBER }}"}, 17, True),
+        ({"equals": "{{ NUMBER }}"}, "17", True),
+        ({"equals": "{{ NUMBER }}"}, 17.5, False),
+        ({"equals": "{{ TRUTH }}"}, True, True),
+        ({"equals": "{{ TRUTH }}"}, 1, False),
+        ({"equals": "{{ EMPTY }}"}, "", False),
+        ({"equals": "{{ EMPTY }}"}, None, False),
+        ({"equals": "{{ NUMBER }}", "negative": True}, 18, True),
         ({"equals": 1}, 1, True),
         ({"equals": 1}, True, False),
         ({"equals": True}, 1, False),
@@ -77,8 +86,9 @@ def test_header() -> None:
     ],
 )
 def test_json(said: dict[str, Any], value: object, expected: bool) -> None:  # noqa: FBT001 - one of the parameters
-    """A JSON value equals a text, a number or a truth of its own type only."""
-    assert held({"type": "JsonMatch", "path": "$.a", **said}, answer(body={"a": value}), KEY="k1") is expected
+    """A JSON value equals a text, a number or a truth of its own type; what a name stands for, as it is written."""
+    values = {"KEY": "k1", "NUMBER": "17", "TRUTH": "true", "EMPTY": ""}
+    assert held({"type": "JsonMatch", "path": "$.a", **said}, answer(body={"a": value}), **values) is expected
 
 
 @pytest.mark.parametrize("body", ["", "text", "{}", '{"a": [1, 2]}'])
@@ -88,6 +98,24 @@ def test_json_missing(body: str) -> None:
     assert not held({**matcher, "equals": 1}, answer(body=body))
     assert not held({**matcher, "is_null": True}, answer(body=body))
     assert held({**matcher, "exists": False}, answer(body=body)) is (body != '{"a": [1, 2]}')
+
+
+def test_any_of_several_values() -> None:
+    """An id in a list is found wherever it stands; that it is not there is never something that a rule can ask for."""
+    matcher = {"type": "JsonMatch", "path": "$.rows[*].id", "equals": "{{ KEY }}", "match_any_value": True}
+    listed = answer(body={"rows": [{"id": 16}, {"id": 17}, {"id": None}]})
+    assert held(matcher, listed, KEY="17")
+    assert not held(matcher, listed, KEY="18")
+    assert not held(matcher, answer(body={"rows": []}), KEY="17")
+    assert outcomes([MATCHER.validate_python(matcher)], listed, {"KEY": "17"}) == [
+        ("JsonMatch $.rows[*].id has '{{ KEY }}'", True)
+    ]
+    known = Recognition.model_validate({"request": {"url": "https://h/"}, "known": [matcher]})
+    assert read_recognition(known, listed, {"KEY": "17"}) is Outcome.KNOWN
+    assert read_recognition(known, listed, {"KEY": "18"}) is Outcome.UNKNOWN
+    for wrong in ({**matcher, "negative": True}, {**matcher, "equals": None, "exists": True}):
+        with pytest.raises(ValueError, match="match_any_value"):
+            MATCHER.validate_python(wrong)
 
 
 def test_documents() -> None:
@@ -149,6 +177,21 @@ def test_clauses() -> None:
     assert read_step(step(OK_200, outcomes=[GONE_404, later]), answer(409), {}) is Outcome.BROKEN
     unsure = {"is": "inconclusive", "when": [OK_200]}
     assert read_step(step(OK_200, outcomes=[unsure]), answer(200), {}) is Outcome.RETRY
+
+
+def test_clauses_of_doubt_and_of_another_owner() -> None:
+    """What an answer leaves open is lost where something may have changed; another's credential is never ours."""
+    lost = {"is": "lost", "when": [{"type": "StatusMatch", "status": [202]}]}
+    theirs = {"is": "not_ours", "when": [{"type": "StatusMatch", "status": [200]}]}
+    changing = step(OK_200, outcomes=[lost, theirs])
+    assert changing.mutates
+    looking = step(OK_200, outcomes=[lost, theirs], mutating=False)
+    assert read_step(changing, answer(202), {}) is Outcome.LOST
+    assert read_step(looking, answer(202), {}) is Outcome.RETRY
+    assert read_step(changing, answer(200), {}) is Outcome.NOT_OURS
+    assert read_step(looking, answer(200), {}) is Outcome.NOT_OURS
+    assert read_probe(probe(outcomes=[lost, theirs]), answer(202), {}) is Outcome.INCONCLUSIVE
+    assert read_probe(probe(outcomes=[lost, theirs]), answer(200), {}) is Outcome.NOT_OURS
 
 
 def test_pages() -> None:

@@ -141,6 +141,29 @@ def test_what_is_missing_is_said_before_anything_is_sent(rule: str, given: Colle
         plan(CATALOGUE.get(rule), Intent.REVOKE, given)
 
 
+def test_what_is_only_named_needs_no_secret() -> None:
+    """A lease is tied by its id, as the requester names it; without the id nothing is planned."""
+    made = plan(CATALOGUE.get("vault.lease"), Intent.REVOKE, {"ACTOR", "LEASE_ID"})
+    assert [(step.purpose.value, step.name, step.tied) for step in made.steps][:3] == [
+        ("before", "probe", True),
+        ("read", "read", True),
+        ("act", "revoke", True),
+    ]
+    assert made.tied == ("LEASE_ID",)
+    with pytest.raises(BadInput, match="LEASE_ID"):
+        plan(CATALOGUE.get("vault.lease"), Intent.REVOKE, {"ACTOR"})
+
+
+def test_our_own_identity_is_known_where_a_connection_signs() -> None:
+    """It needs no variable and ties nothing: that a token is our app's does not say which token it is."""
+    made = plan(CATALOGUE.get("github.app_token"), Intent.REVOKE, {"ACTOR", "TOKEN"})
+    (delete,) = [step for step in made.steps if step.purpose is Purpose.ACT]
+    assert "ACTOR_CLIENT_ID" in delete.uses
+    assert "ACTOR_CLIENT_ID" not in made.tied
+    with pytest.raises(BadInput, match="--connection"):
+        plan(CATALOGUE.get("github.app_token"), Intent.REVOKE, {"TOKEN"})
+
+
 def test_the_plan_survives_the_ledger() -> None:
     """What is stored is read back as the same plan with the same hash."""
     made = plan(CATALOGUE.get("pangolin.token"), Intent.REVOKE, {"USER_ID", "TOKEN_ID", "ACTOR"})

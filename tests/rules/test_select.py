@@ -178,6 +178,20 @@ def test_rows(rows: str) -> None:
     assert rows_of(select(rows="$[*]"), answer([1])) == [1]
 
 
+def test_the_answer_is_the_row() -> None:
+    """An object is the one row where the whole answer is asked for; conditions tie it, and `$[*]` stays a list."""
+    whole = {"id": "k2", "keys": [{"id": "k1"}]}
+    assert rows_of(select(rows="$"), answer(whole)) == [whole]
+    assert rows_of(select(rows="$"), answer([K1, K2])) == [K1, K2]
+    by_id = select(BY_ID, rows="$")
+    assert choose(by_id, [whole], VALUES, tied=TIED, complete=True) == Chosen(whole)
+    assert choose(by_id, [K1], VALUES, tied=TIED, complete=True) == NoRow()
+    assert isinstance(choose(select(rows="$"), [whole], VALUES, tied=TIED, complete=True), Ambiguous)
+    for strict in (select(rows="$[*]"), select(rows="$", page={"kind": "offset", "parameter": "o"})):
+        with pytest.raises(ExtractError, match="expected a list"):
+            rows_of(strict, answer(whole))
+
+
 @pytest.mark.parametrize("body", [{}, {"keys": None}, {"keys": {}}, {"keys": "x"}, [], "x"])
 def test_no_rows(body: object) -> None:
     """A list that is not where it should be is an error, and not an empty list: empty would mean that it is gone."""

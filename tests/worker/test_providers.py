@@ -329,14 +329,13 @@ def test_vercel_app_token_is_ours_before_and_inactive_after(bench: Bench, sandbo
     refresh = vercel.add_token("vcr")
     target = vercel.add_token("vca", pair=refresh.id, linger=1)
     before = sandbox.state()
-    variables = {"CLIENT_ID": vercel.client_id}
 
-    job = bench.run("vercel.app_token", target.secret, "vercel", variables=variables)
+    job = bench.run("vercel.app_token", target.secret, "vercel")
 
     assert job.verdict is Verdict.REVOKED
     assert others_live(sandbox, before, target.id, refresh.id)
     assert outcomes(bench, job)[:3] == [("probe", "alive"), ("whose", "ok"), ("revoke", "ok")]
-    again = bench.run("vercel.app_token", target.secret, "vercel", variables=variables)
+    again = bench.run("vercel.app_token", target.secret, "vercel")
     assert again.verdict is Verdict.ALREADY_REVOKED
 
 
@@ -344,13 +343,12 @@ def test_vercel_token_of_another_app_is_not_touched(bench: Bench, sandbox: Sandb
     """Another app's token parks before anything is sent; a yes that did nothing is seen through."""
     vercel = sandbox.vercel
     foreign, liar = vercel.add_token(ours=False), vercel.add_token()
-    variables = {"CLIENT_ID": vercel.client_id}
 
-    assert bench.run("vercel.app_token", foreign.secret, "vercel", variables=variables).reason == Reason.DENIED
+    assert bench.run("vercel.app_token", foreign.secret, "vercel").reason == Reason.NOT_OURS
     assert sandbox.calls("vercel", path="*/revoke") == []
 
     sandbox.switch("vercel", yes_but_alive=True)
-    assert bench.run("vercel.app_token", liar.secret, "vercel", variables=variables).reason == Reason.STILL_ALIVE
+    assert bench.run("vercel.app_token", liar.secret, "vercel").reason == Reason.STILL_ALIVE
 
 
 def test_vercel_user_s_token_deletes_itself(bench: Bench, sandbox: Sandbox) -> None:
@@ -415,4 +413,4 @@ def prepare(sandbox: Sandbox, provider: str) -> tuple[str, Any, dict[str, str]]:
         case "npm":
             return "npm.token", sandbox.npm.add_token(), {}
         case _:
-            return "vercel.app_token", sandbox.vercel.add_token(), {"CLIENT_ID": sandbox.vercel.client_id}
+            return "vercel.app_token", sandbox.vercel.add_token(), {}

@@ -63,6 +63,17 @@ def test_nothing_on_standard_input(home: Home, words: tuple[str, ...]) -> None:
         assert "nothing came on standard input" in result.stderr
 
 
+def test_what_is_only_named_reads_nothing(home: Home) -> None:
+    """Where a rule knows of no secret, standard input is left alone, whatever comes there."""
+    lease = "LEASE_ID=database/creds/readonly/EXAMPLEexampleEXAMPLEexa"
+
+    result = home.run("revoke", "--rule", "vault.lease", "--var", lease, stdin=TOKEN)
+
+    assert result.exit_code == 2
+    assert "say which connection with --connection" in result.stderr
+    assert "secret" not in result.stderr
+
+
 def test_what_is_no_text(home: Home) -> None:
     """Bytes that are not UTF-8, or far too many of them, were piped in by mistake."""
     assert "not UTF-8" in home.run("history", stdin=b"\xff\xfe\xff").stderr
