@@ -361,7 +361,8 @@ class Command(Action):
     """Ours: a program, by its absolute path and an argument list; never a shell.
 
     Each argument is a template that holds no secret, since everybody on a machine can read arguments: a secret goes by
-    `env` or `stdin`. The exit code is read as the answer's status, and what it printed as its body.
+    `env` or `stdin`. The exit code is read as the answer's status, and what it printed as its body. A base URL is
+    known to it by its name.
     """
 
     run: list[str] = Field(min_length=1)
@@ -535,8 +536,10 @@ class Step(Acting):
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
-        if self.select is not None and self.request is None:
-            raise ValueError("select: only the answer to a request is read as a list")
+        if self.select is not None and self.request is None and self.command is None:
+            raise ValueError("select: only the answer to a request or a command is read as a list")
+        if self.select is not None and self.select.page is not None and self.request is None:
+            raise ValueError("page: only a request goes on to a next page; a command gives its whole list at once")
         if self.pause is not None and (self.extract or self.outcomes or self.mutating):
             raise ValueError("a pause has no answer: take extract, outcomes and mutating out")
         if self.disables and not self.mutates:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from secrets import token_bytes
-from typing import Any
 
-from rules.errors import ExtractError, RevoqError, TemplateError
+from rules.errors import RevoqError, TemplateError
 from rules.lifecycle import Outcome
 from rules.message import Answer, Prepared
 from rules.request import prepare
 from rules.schema import Action, Request, Select, Step
-from rules.select import Ambiguous, Choice, Chosen, Listing, choose
+from rules.select import Listing
 from rules.throttle import retry_after
+from worker.choosing import single_out
 from worker.errors import ExchangeError
-from worker.reading import conclude, evidence, explain, extractions, read, take_values, unanswered, unreadable
+from worker.reading import conclude, evidence, explain, read, unanswered, unreadable
 from worker.settings import Settings
 from worker.step import Filling, Result, Tools
 
@@ -89,28 +88,5 @@ def _list(step: HttpStep, select: Select, tools: Tools) -> Result:
             return Result(Outcome.BROKEN, f"{says}, but {error}")
     assert answer is not None  # noqa: S101 - there is at least one page
     kept = evidence(filling, answer, tools.safe) | {"pages": listing.pages, "rows": len(listing.rows)}
-    choice = choose(
-        select,
-        listing.rows,
-        filling.values,
-        tied=filling.choosing.tied,
-        complete=listing.complete,
-        picked=filling.choosing.picked,
-        trusted=filling.choosing.trusted,
-    )
-    return _chosen(filling, choice, listing, kept)
-
-
-def _chosen(filling: Filling, choice: Choice, listing: Listing, kept: Mapping[str, Any]) -> Result:
     read_so_far = f"{len(listing.rows)} rows on {listing.pages} pages"
-    if isinstance(choice, Ambiguous):
-        why = listing.cut_off or choice.why
-        found = {**kept, "candidates": list(choice.candidates)}
-        return Result(Outcome.AMBIGUOUS, f"{why} ({read_so_far})", evidence=found)
-    if not isinstance(choice, Chosen):
-        return Result(Outcome.NO_ROW, f"the list was read to its end and no row fits ({read_so_far})", evidence=kept)
-    try:
-        taken, secrets = take_values(extractions(filling), choice.answer, filling.values)
-    except ExtractError as error:
-        return Result(Outcome.BROKEN, f"the row was found, but {error}", evidence=kept)
-    return Result(Outcome.OK, f"exactly one row fits ({read_so_far})", taken=taken, secrets=secrets, evidence=kept)
+    return single_out(filling, select, listing.rows, kept, read_so_far=read_so_far, cut_off=listing.cut_off)
