@@ -107,6 +107,9 @@ class _Checks:
 
     def command(self, place: Place, command: Command, known: frozenset[str]) -> None:
         """Check a program's arguments, none of which may hold a secret, its environment and its input."""
+        known |= self.hosts
+        if command.actor:
+            self.say((*place, "actor"), "nothing signs a command; what it needs to sign by itself goes by env or stdin")
         for number, source in enumerate(command.run):
             if self.template((*place, "run", number), source, known):
                 self._keep_secrets_out((*place, "run", number), source)

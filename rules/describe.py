@@ -18,7 +18,7 @@ from rules.planning import plan
 from rules.schema import Action, Condition, Pause, Request, Rule, Select, Step
 from rules.select import is_one_row
 
-VALUE = re.compile(r"\{\{-?\s*([A-Za-z_]\w*).*?-?\}\}", re.DOTALL)
+VALUE = re.compile(r"\{\{-?\s*([A-Za-z_]\w*)\s*(\|.*?)?-?\}\}", re.DOTALL)
 OTHER = re.compile(r"\{%.*?%\}|\{\{.*?\}\}", re.DOTALL)
 MOST_OPTIONAL = 4
 """Variables that need not be given, of which every combination is looked at; more make no other plans in practice."""
@@ -404,8 +404,11 @@ def _see(loaded: LoadedRule) -> Iterator[str]:
 
 
 def plain(source: str) -> str:
-    """A template for a reader: each value as its name in angle brackets, everything else of the language as dots."""
-    return OTHER.sub("…", VALUE.sub(r"<\1>", source))
+    """A template for a reader: each value as its name in angle brackets, everything else of the language as dots.
+
+    Of a value that goes through filters it is only said where it comes from.
+    """
+    return OTHER.sub("…", VALUE.sub(lambda found: f"<from {found[1]}>" if found[2] else f"<{found[1]}>", source))
 
 
 def _sentences(texts: Iterable[str]) -> tuple[str, ...]:

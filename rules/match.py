@@ -224,9 +224,11 @@ def _read_exit(command: Command, answer: Answer, values: Values, *, mutates: boo
         return Outcome.ALREADY_GONE
     if answer.status in command.retry:
         return Outcome.RETRY
-    if answer.status < 0:
-        return Outcome.LOST if mutates else Outcome.RETRY
-    return Outcome.BROKEN
+    if answer.status in command.ok:
+        return Outcome.BROKEN
+    if mutates:
+        return Outcome.LOST
+    return Outcome.RETRY if answer.status < 0 else Outcome.BROKEN
 
 
 def _ended_well(command: Command, answer: Answer, values: Values) -> bool:

@@ -12,6 +12,7 @@ from tests.servers.hub import Hub, running_hub
 from tests.servers.missing import IN_CI
 from tests.servers.moto import Moto, running_moto
 from tests.servers.oauth import OAuth, running_oauth
+from tests.servers.verdaccio import Verdaccio, running_verdaccio
 
 # A slow machine is no bug. In CI, Hypothesis's own profile also tries the same examples in every run.
 hypothesis.settings.register_profile("laptop", deadline=None)
@@ -82,6 +83,13 @@ def jupyterhub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     """One JupyterHub for all tests of a run. Give users names of the test's own."""
     with running_hub(tmp_path_factory.mktemp("jupyterhub")) as hub:
         yield hub
+
+
+@pytest.fixture(scope="module")
+def verdaccio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Verdaccio]:
+    """One Verdaccio for the tests of a module. Give users names of the test's own."""
+    with running_verdaccio(tmp_path_factory.mktemp("verdaccio")) as registry:
+        yield registry
 
 
 @pytest.fixture(scope="session")

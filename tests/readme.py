@@ -86,6 +86,7 @@ IDENTIFIED = {
     "pangolin.token": "itself, or the row of its id in its user's list",
     "pangolin.listed_token": "its id",
     "npm.token": "the one row with its first eight and last four characters that is not revoked",
+    "npm.token_cli": "the key inside the token, and the one row of npm's list that has it",
     "verdaccio.token": "the key inside the token, and the one row that has it",
     "sumologic.access_key": "its access id, which signs with it and names its row",
     "vercel.app_token": "itself, once introspection says that it is our app's",

@@ -4,13 +4,32 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import click
 import yaml
+from pydantic import BaseModel, TypeAdapter
 
+from rules.lifecycle import Outcome
 from rules.lint import lint
 from rules.loader import read_text
 from rules.recorded import check
+from rules.schema import (
+    Command,
+    Condition,
+    Extraction,
+    Identity,
+    Matcher,
+    OutcomeClause,
+    Paging,
+    Provider,
+    Recorded,
+    Request,
+    Rule,
+    Select,
+    Step,
+    Verification,
+)
 from scheduler.cli import door, find_verbs
 from tests.readme import README, render
 
@@ -36,6 +55,35 @@ def test_the_example_rule_loads_and_plays_its_recorded_answers() -> None:
     assert mistakes == []
     assert check(loaded) == []
     assert [str(warning) for warning in lint(loaded)] == []
+
+
+def words(*models: type[BaseModel]) -> set[str]:
+    """The keys that a rule may write in these places."""
+    return {field.alias or name for model in models for name, field in model.model_fields.items()}
+
+
+def kinds(annotation: Any) -> set[str]:
+    """The names of the models that one place chooses among."""
+    return set(TypeAdapter(annotation).json_schema()["$defs"])
+
+
+def choices(model: type[BaseModel], field: str) -> set[str]:
+    """The words that a field allows."""
+    return set(model.model_json_schema()["properties"][field]["enum"])
+
+
+def test_every_word_of_the_language_is_told() -> None:
+    """A rule can be written with the README alone: no key, kind or outcome is known to the code only."""
+    section = TEXT.partition("## Adding a provider\n")[2].partition("\n## ")[0]
+    told = set(re.findall(r"\w+", section))
+
+    spoken = words(Provider, Identity, Request, Command, Step, Select, Condition, Paging, Verification, Recorded)
+    spoken |= kinds(Matcher) | kinds(Extraction) | choices(Paging, "kind") | choices(OutcomeClause, "is")
+    ours = list(Rule.model_fields)
+    spoken |= {*ours[ours.index("restoration") :]}
+    # A wish of Kingfisher's files, and an outcome that no answer can have.
+    outcomes = set(Outcome) - {Outcome.NOT_SENT}
+    assert (spoken - {"ReportResponse"} | outcomes) - told == set()
 
 
 def test_every_command_exists() -> None:

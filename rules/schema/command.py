@@ -24,7 +24,8 @@ class Command(Action):
     """Ours: a program, by its absolute path and an argument list; never a shell.
 
     Each argument is a template that holds no secret, since everybody on a machine can read arguments: a secret goes by
-    `env` or `stdin`. The exit code is read as the answer's status, and what it printed as its body.
+    `env` or `stdin`. The exit code is read as the answer's status, and what it printed as its body. A base URL is
+    known to it by its name.
     """
 
     run: list[str] = Field(min_length=1)

@@ -100,8 +100,10 @@ class Step(Acting):
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
-        if self.select is not None and self.request is None:
-            raise ValueError("select: only the answer to a request is read as a list")
+        if self.select is not None and self.request is None and self.command is None:
+            raise ValueError("select: only the answer to a request or a command is read as a list")
+        if self.select is not None and self.select.page is not None and self.request is None:
+            raise ValueError("page: only a request goes on to a next page; a command gives its whole list at once")
         if self.pause is not None and (self.extract or self.outcomes or self.mutating):
             raise ValueError("a pause has no answer: take extract, outcomes and mutating out")
         if self.disables and not self.mutates:

@@ -41,6 +41,9 @@ SAMPLES: Mapping[type[Action], Mapping[str, Any]] = {
         }
     },
     schema.Pause: {"pause": "5m"},
+    schema.Generate: {"own": schema.Generate()},
+    schema.Mark: {"own": schema.Mark()},
+    schema.Handover: {"own": schema.Handover(what="deliver", sink="files")},
     schema.Aws: {
         "aws": {
             "action": "delete",
@@ -50,8 +53,8 @@ SAMPLES: Mapping[type[Action], Mapping[str, Any]] = {
         }
     },
 }
-DEAF = {schema.Pause}
-"""Kinds that ask nobody, so that nobody can fail to answer them."""
+DEAF = {schema.Pause, schema.Generate, schema.Mark, schema.Handover}
+"""Kinds that ask no provider, so that none can fail to answer them; sinks have a suite of their own."""
 
 every_kind = pytest.mark.parametrize("action", KINDS, ids=lambda action: action.__name__)
 every_speaking_kind = pytest.mark.parametrize(
@@ -102,9 +105,10 @@ def server(request: pytest.FixtureRequest) -> Iterator[str]:
 
 def fill(action: type[Action], base: str, purpose: Purpose = Purpose.ACT, **changed: Any) -> Filling:
     """The sample of a kind, ready to be filled in."""
-    sample = {key: {**part, **changed} if changed else part for key, part in SAMPLES[action].items()}
-    step = Step.model_validate({"name": "sample", **sample})
-    rule = Rule(id="sample.token", name="Sample", pattern="(?P<TOKEN>.+)")
+    sample: dict[str, Any] = {k: {**part, **changed} if changed else part for k, part in SAMPLES[action].items()}
+    step = schema.Own(**sample) if "own" in sample else Step.model_validate({"name": "sample", **sample})
+    rotation = schema.Rotation(sink_name="sample", generate=schema.Generate(), record={"key": "{{ TOKEN }}"})
+    rule = Rule(id="sample.token", name="Sample", pattern="(?P<TOKEN>.+)", rotation=rotation)
     values: dict[str, str | Secret] = {"TOKEN": Secret(TOKEN), "ID": "AKIAQ2W3E4R5T6Y7U8I9"}
     return Filling(Planned("sample", purpose), step, rule, values, {"BASE_URL": base})
 
@@ -114,6 +118,7 @@ def tools(tmp_path: Path, base: str, **settings: Any) -> Tools:
     chosen = Settings(
         data_dir=str(tmp_path),  # type: ignore[arg-type]
         request_timeout="2s",  # type: ignore[arg-type]
+        sinks={"files": {"kind": "file", "path": f"{tmp_path}/{{name}}.json"}},  # type: ignore[dict-item]
         **{"commands_allowed": ["/bin/sh"], **settings},
     )
     connection = Connection(name="sample", provider="sample", base_url=base)

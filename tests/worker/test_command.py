@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+import yaml
 
 from rules.errors import TemplateError
 from rules.lifecycle import Outcome
+from rules.loader import read_text
 from rules.plan import Planned, Purpose
 from rules.schema import Rule, Step
 from rules.secret import Secret
 from tests.conformance.test_steps import tools
 from worker.errors import ExchangeError
 from worker.process import run
-from worker.step import Filling, Result
+from worker.step import Choosing, Filling, Result
 from worker.steps import ready
 
 NOWHERE = "http://127.0.0.1:9"
@@ -39,11 +43,63 @@ def take(tmp_path: Path, script: str, **more: Any) -> Result:
 
 @pytest.mark.parametrize(
     ("code", "outcome"),
-    [(0, Outcome.OK), (3, Outcome.ALREADY_GONE), (4, Outcome.RETRY), (1, Outcome.BROKEN)],
+    [(0, Outcome.OK), (3, Outcome.ALREADY_GONE), (4, Outcome.RETRY), (1, Outcome.LOST)],
 )
 def test_the_exit_code_is_the_outcome(tmp_path: Path, code: int, outcome: Outcome) -> None:
-    """As the rule says; a code that it does not name is broken, and nothing is guessed."""
+    """As the rule says; after a code that it does not name nobody knows what was done, so the provider is asked."""
     assert take(tmp_path, f"exit {code}", already_gone=[3], retry=[4]).outcome is outcome
+
+
+def test_an_unknown_exit_code_of_a_lookup_is_broken(tmp_path: Path) -> None:
+    """It changed nothing, so that there is nothing to ask, and nothing is guessed."""
+    assert take(tmp_path, "exit 1", step={"mutating": False}).outcome is Outcome.BROKEN
+
+
+def test_one_row_of_a_printed_list_is_singled_out(tmp_path: Path) -> None:
+    """Exactly one row, tied to the credential; several are left to a person, and what is no list is no answer."""
+    select = {"rows": "$[*]", "where": [{"field": "end", "equals": "{{ TOKEN | suffix: 3 }}"}], "id": "key"}
+    step = {"mutating": False, "select": select, "extract": {"KEY": {"type": "JsonPath", "path": "$.key"}}}
+    rows = [{"key": "k1", "end": "xxx"}, {"key": "k2", "end": "ret"}, {"key": "k3", "end": "yyy"}]
+
+    def take_list(printed: object) -> Result:
+        chosen = filling("cat", step=step, stdin=json.dumps(printed))
+        return ready(replace(chosen, choosing=Choosing(frozenset({"TOKEN"})))).perform(tools(tmp_path, NOWHERE))
+
+    assert (found := take_list(rows)).outcome is Outcome.OK
+    assert found.taken == {"KEY": "k2"}
+    assert take_list(rows[::2]).outcome is Outcome.NO_ROW
+    assert take_list({"error": "none"}).outcome is Outcome.BROKEN
+    several = take_list([*rows, {"key": "k4", "end": "ret"}])
+    assert several.outcome is Outcome.AMBIGUOUS
+    assert [candidate["id"] for candidate in several.evidence["candidates"]] == ["k2", "k4"]
+
+
+def test_it_is_told_where_the_provider_is(tmp_path: Path) -> None:
+    """A base URL is known by its name, without a slash at its end."""
+    step = {"extract": {"SAID": {"type": "Body"}}}
+    made = filling("cat", step=step, stdin="at {{ BASE_URL }}/")
+
+    result = ready(replace(made, bases={"BASE_URL": "https://host.example/path/"})).perform(tools(tmp_path, NOWHERE))
+
+    assert result.taken == {"SAID": "at https://host.example/path/"}
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"select": {"rows": "$[*]", "id": "k", "page": {"kind": "page", "parameter": "p"}}}, "its whole list at once"),
+        ({"command": {"run": ["/bin/true"], "actor": True}}, "nothing signs a command"),
+    ],
+)
+def test_a_rule_that_asks_too_much_of_a_program_is_refused(more: dict[str, Any], says: str) -> None:
+    """Pages and a connection's signature are for requests."""
+    step = {"name": "end", "command": {"run": ["/bin/true"]}, **more}
+    rule: dict[str, Any] = {"id": "sample.token", "name": "Sample", "pattern": "(?P<TOKEN>.+)"}
+    rule["revocation"] = {"type": "HttpMultiStep", "content": {"steps": [step]}}
+
+    _, mistakes = read_text(yaml.safe_dump({"rules": [rule], "provider": {"name": "sample", "title": "S"}}), "x.yaml")
+
+    assert [says in mistake.message for mistake in mistakes] == [True]
 
 
 def test_a_program_that_a_signal_ended_may_have_done_anything(tmp_path: Path) -> None:

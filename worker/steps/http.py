@@ -14,10 +14,11 @@ from rules.message import Prepared
 from rules.request import prepare
 from rules.schema import Action, Existing, Request, Select, Step
 from rules.schema.rotation import EXISTING
-from rules.select import Ambiguous, Choice, Chosen, Listing, choose, ids_of
+from rules.select import Listing, ids_of
 from rules.throttle import retry_after
+from worker.choosing import single_out
 from worker.errors import ExchangeError
-from worker.reading import conclude, evidence, explain, extractions, read, take_values, unanswered, unreadable
+from worker.reading import conclude, evidence, explain, read, unanswered, unreadable
 from worker.settings import Settings
 from worker.step import Filling, Result, Tools
 
@@ -111,16 +112,8 @@ def _list(step: HttpStep, select: Select, tools: Tools) -> Result:
     pages = _turn_pages(step, select, tools)
     if isinstance(pages, Result):
         return pages
-    choice = choose(
-        select,
-        pages.listing.rows,
-        filling.values,
-        tied=filling.choosing.tied,
-        complete=pages.listing.complete,
-        picked=filling.choosing.picked,
-        trusted=filling.choosing.trusted,
-    )
-    return _chosen(filling, choice, pages)
+    listing = pages.listing
+    return single_out(filling, select, listing.rows, pages.kept, read_so_far=pages.so_far, cut_off=listing.cut_off)
 
 
 def _list_existing(step: HttpStep, select: Select, tools: Tools) -> Result:
@@ -135,18 +128,3 @@ def _list_existing(step: HttpStep, select: Select, tools: Tools) -> Result:
     except ExtractError as error:
         return Result(Outcome.BROKEN, f"{step.shown}: {error}", evidence=pages.kept)
     return Result(Outcome.OK, f"{pages.so_far}", taken={EXISTING: "\n".join(ids)}, evidence=pages.kept)
-
-
-def _chosen(filling: Filling, choice: Choice, pages: _Pages) -> Result:
-    read_so_far, kept = pages.so_far, pages.kept
-    if isinstance(choice, Ambiguous):
-        why = pages.listing.cut_off or choice.why
-        found = {**kept, "candidates": list(choice.candidates)}
-        return Result(Outcome.AMBIGUOUS, f"{why} ({read_so_far})", evidence=found)
-    if not isinstance(choice, Chosen):
-        return Result(Outcome.NO_ROW, f"the list was read to its end and no row fits ({read_so_far})", evidence=kept)
-    try:
-        taken, secrets = take_values(extractions(filling), choice.answer, filling.values)
-    except ExtractError as error:
-        return Result(Outcome.BROKEN, f"the row was found, but {error}", evidence=kept)
-    return Result(Outcome.OK, f"exactly one row fits ({read_so_far})", taken=taken, secrets=secrets, evidence=kept)
