@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -180,22 +180,17 @@ def part_of(planned: Planned, rule: Rule) -> Acting:
     if planned.purpose is Purpose.RECOGNISE:
         part: Acting | None = rule.recognition
     elif planned.purpose in LOOKS:
-        part = dict(_looks_of(rule)).get(planned.name)
+        part = looks_of(rule).get(planned.name)
     else:
         part = dict([*named(rule.restoring), *named(rule.steps)]).get(planned.name)
     assert part is not None  # noqa: S101 - a plan has no step that its rule lacks
     return part
 
 
-def _looks_of(rule: Rule) -> Iterator[tuple[str, ProbeContent]]:
+def looks_of(rule: Rule) -> dict[str, ProbeContent]:
     """The looks of a rule by their names; its own verification is the better proof of death."""
-    for name, content in (
-        ("disabled", rule.disabling_look),
-        ("verify", rule.verification.content),
-        ("probe", rule.probe),
-    ):
-        if content is not None:
-            yield name, content
+    looks = {"disabled": rule.disabling_look, "verify": rule.verification.content, "probe": rule.probe}
+    return {name: content for name, content in looks.items() if content is not None}
 
 
 def named(steps: Sequence[Step]) -> list[tuple[str, Step]]:
@@ -234,12 +229,15 @@ class _Planner:
         """Probe, look up, act, prove."""
         steps: list[Planned] = []
         before = self._before(steps)
+        if not before:
+            # What cannot be tried can often be read: then that is what says whether it is there at all.
+            steps += self._before_disabling()
         for name, step in named(self.rule.steps):
             if not self._may_run(step):
                 continue
             self._demand(step.action, f"the step {name!r}")
             if step.mutates and not any(planned.purpose is Purpose.ACT for planned in steps):
-                steps += self._before_disabling()
+                steps += [look for look in self._before_disabling() if look not in steps]
             steps.append(self._planned(step, name))
             self._learn(step)
             before = before or self._before(steps)
@@ -293,14 +291,19 @@ class _Planner:
     def _after(self) -> list[Planned]:
         """Prove by the rule's own verification, or, where that cannot be asked, by the probe.
 
-        What is only disabled is proved by the look that shows that, where the rule has one.
+        What is only disabled is proved by the look that shows that, where the rule has one. Where nothing else can be
+        asked and the rule lets that look say dead, it proves that as well.
         """
-        askable = [(name, look) for name, look in _looks_of(self.rule) if self._can_ask(look.action)]
-        chosen = [found for found in askable if found[0] == "disabled"]
-        chosen += [found for found in askable if found[0] != "disabled"][:1]
+        askable = [(name, look) for name, look in looks_of(self.rule).items() if self._can_ask(look.action)]
+        showing = [found for found in askable if found[0] == "disabled"]
+        proving = [found for found in askable if found[0] != "disabled"][:1]
+        proving = proving or [
+            found for found in showing if found[1] is self.rule.verification.disabled and found[1].dead
+        ]
         return [
-            self._look(name, purpose, look.action, disables=name == "disabled")
-            for name, look in chosen
+            self._look(name, purpose, look.action, disables=disables)
+            for disables, looks in ((True, showing), (False, proving))
+            for name, look in looks
             for purpose in (Purpose.ASK, Purpose.AFTER)
         ]
 

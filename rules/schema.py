@@ -7,6 +7,7 @@ Durations are texts such as `90s`, `15m`, `24h` or `7d` and are kept in seconds.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from functools import cached_property
 from typing import Annotated, Literal, Self, get_args
 
@@ -462,7 +463,7 @@ AWS_NO_SUCH_KEY: list[Matcher] = [
 class OutcomeClause(Model):
     """Ours: an answer for which all of `when` hold means `is`; the first clause that fits wins."""
 
-    means: Literal["ok", "already_gone", "denied", "retry", "broken", "inconclusive"] = Field(alias="is")
+    means: Literal["ok", "already_gone", "no_row", "denied", "retry", "broken", "inconclusive"] = Field(alias="is")
     when: list[Matcher] = Field(min_length=1)
 
     @property
@@ -544,6 +545,16 @@ class Step(Acting):
         return self
 
 
+class CleanUp(Model):
+    """Ours: the request that takes away again what a look left at the provider, such as a session.
+
+    `extract` is what that is; this request alone knows it. Whatever comes of it, what the look said stands.
+    """
+
+    extract: dict[Name, Extraction] = Field(min_length=1)
+    request: Request
+
+
 class ProbeContent(Acting):
     """A probe: the request's matchers say alive, `dead` (ours) says dead, anything else is inconclusive.
 
@@ -555,12 +566,19 @@ class ProbeContent(Acting):
     disabled: list[Matcher] = []
     extract: dict[Name, Extraction] = {}
     outcomes: list[OutcomeClause] = []
+    clean_up: CleanUp | None = None  # ours
 
     @property
     def can_say_dead(self) -> bool:
         """Whether the rule itself names an answer that means dead."""
         told = any(clause.means == "already_gone" for clause in self.outcomes)
         return bool(self.dead or self.disabled) or told or self.request is None
+
+    @model_validator(mode="after")
+    def _leaves_something(self) -> Self:
+        if self.clean_up is not None and self.request is None:
+            raise ValueError("clean_up: only a look that is a request leaves something to be taken away")
+        return self
 
 
 class Probe(Model):
@@ -893,7 +911,13 @@ class Provider(Model):
     title: str
     hosts: dict[Name, list[str]] = {}
     identity: Identity | None = None
+    other_identities: list[Identity] = []
     references: list[str] = []
+
+    def identity_by(self, fields: Collection[str]) -> Identity | None:
+        """The way to sign in that the fields are enough for; the usual one where they are enough for none."""
+        ways = [self.identity, *self.other_identities]
+        return next((way for way in ways if way is not None and set(way.needs) <= set(fields)), self.identity)
 
 
 class RuleFile(Model):
