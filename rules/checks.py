@@ -22,6 +22,7 @@ from rules.schema import (
     Existing,
     Extraction,
     HeaderMatch,
+    Identity,
     JsonMatch,
     JsonPath,
     Matcher,
@@ -197,6 +198,10 @@ class _Checks:
         self.matchers((*place, "disabled"), content.disabled, known)
         self.clauses((*place, "outcomes"), content.outcomes, known)
         self.extractions((*place, "extract"), content.extract, known)
+        if content.clean_up is not None:
+            left = known | frozenset(content.clean_up.extract)
+            self.extractions((*place, "clean_up", "extract"), content.clean_up.extract, known)
+            self.request((*place, "clean_up", "request"), content.clean_up.request, left)
 
     def step(self, place: Place, step: Step, known: frozenset[str]) -> None:
         """Check a step."""
@@ -444,28 +449,31 @@ def check_provider(provider: Provider) -> list[Mistake]:
     """Find every mistake of what the rules of one provider share."""
     checks = _Checks(frozenset(provider.hosts))
     checks.bases(("hosts",), provider.hosts)
-    identity = provider.identity
-    if identity is None:
-        return checks.mistakes
+    if provider.identity is not None:
+        _check_identity(checks, ("identity",), provider.identity)
+    for number, identity in enumerate(provider.other_identities):
+        _check_identity(checks, ("other_identities", number), identity)
+    return checks.mistakes
+
+
+def _check_identity(checks: _Checks, place: Place, identity: Identity) -> None:
     fields = [*identity.needs, *identity.optional]
-    checks.names(("identity", "secrets"), identity.secrets, fields)
+    checks.names((*place, "secrets"), identity.secrets, fields)
     known = frozenset(name.upper() for name in fields)
     if identity.sign_in is not None:
-        place: Place = ("identity", "sign_in")
-        checks.request((*place, "request"), identity.sign_in.request, known)
-        checks.extractions((*place, "extract"), identity.sign_in.extract, known)
-        checks.names(place, ["SESSION"], identity.sign_in.extract)
+        checks.request((*place, "sign_in", "request"), identity.sign_in.request, known)
+        checks.extractions((*place, "sign_in", "extract"), identity.sign_in.extract, known)
+        checks.names((*place, "sign_in"), ["SESSION"], identity.sign_in.extract)
         known |= frozenset(identity.sign_in.extract)
     for name, source in identity.sign.items():
-        checks.template(("identity", "sign", name), source, known)
+        checks.template((*place, "sign", name), source, known)
     if identity.sign_out is not None:
-        checks.request(("identity", "sign_out"), identity.sign_out, known)
+        checks.request((*place, "sign_out"), identity.sign_out, known)
     if identity.whoami is not None:
-        checks.request(("identity", "whoami", "request"), identity.whoami.request, known)
-        checks.extractions(("identity", "whoami", "extract"), identity.whoami.extract, known)
+        checks.request((*place, "whoami", "request"), identity.whoami.request, known)
+        checks.extractions((*place, "whoami", "extract"), identity.whoami.extract, known)
         known |= frozenset(identity.whoami.extract)
-    checks.names(("identity", "own"), _names_of(identity.own), known)
-    return checks.mistakes
+    checks.names((*place, "own"), _names_of(identity.own), known)
 
 
 def _names_of(subject: Subject) -> list[str | None]:

@@ -15,7 +15,7 @@ from rules.lifecycle import Intent
 from rules.loader import LoadedRule, hosts_of
 from rules.plan import ACTOR, TOKEN, Plan, Planned, Purpose, groups_of, names_of_action, part_of
 from rules.planning import plan
-from rules.schema import Action, Condition, Pause, Request, Rule, Select, Step
+from rules.schema import Action, Condition, Pause, ProbeContent, Request, Rule, Select, Step
 from rules.select import is_one_row
 
 VALUE = re.compile(r"\{\{-?\s*([A-Za-z_]\w*)\s*(\|.*?)?-?\}\}", re.DOTALL)
@@ -182,6 +182,7 @@ def _tell_way(loaded: LoadedRule, way: Way) -> Iterator[str]:
         yield "Nobody asks first whether it works."
     yield from _identifies(rule, way)
     yield from _proves(rule, way.plan, proof)
+    yield from _cleans_up(rule, way.plan)
 
 
 def _tell_probe(loaded: LoadedRule) -> Iterator[str]:
@@ -339,6 +340,14 @@ def _proves(rule: Rule, made: Plan, proof: Sequence[Planned]) -> Iterator[str]:
     yield "Where an answer is lost, it asks in the same way what happened before anything is sent again."
     if rule.probe is not None and not rule.probe.can_say_dead and rule.verification.content is None:
         yield "The rule has no word for dead: only a refusal after an answer that said alive counts."
+
+
+def _cleans_up(rule: Rule, made: Plan) -> Iterator[str]:
+    """What is taken away again that a look leaves at the provider."""
+    parts = [part_of(planned, rule) for planned in made.steps]
+    calls = [part.clean_up.request for part in parts if isinstance(part, ProbeContent) and part.clean_up is not None]
+    for title in dict.fromkeys(plain(call.title) for call in calls):
+        yield f"What asking leaves at the provider is taken away again each time: {title}."
 
 
 def _proof(made: Plan) -> list[Planned]:

@@ -31,7 +31,7 @@ class Guards:
 
 def refuse(found: Who, guards: Guards, *, finding: bool = False) -> tuple[Reason, str] | None:
     """Say why `found` must not be acted on, or None. A `finding` came from a scanner and must be shown to be ours."""
-    if found.id is not None and found.id == guards.own.id:
+    if found.id is not None and guards.own.id is not None and found.id.lower() == guards.own.id.lower():
         return Reason.PROTECTED, "it is the credential that revoq itself signs in with"
     for what, value, globs in (
         ("subject", found.subject, guards.subjects),
@@ -41,7 +41,15 @@ def refuse(found: Who, guards: Guards, *, finding: bool = False) -> tuple[Reason
         glob = next((glob for glob in globs if value is not None and fnmatch.fnmatchcase(value, glob)), None)
         if glob is not None:
             return Reason.PROTECTED, f"its {what} {value!r} is protected by {glob!r} in the settings"
-    return _foreign(found, guards.owns or {}, finding=finding)
+    return _elsewhere(found, guards) or _foreign(found, guards.owns or {}, finding=finding)
+
+
+def _elsewhere(found: Who, guards: Guards) -> tuple[Reason, str] | None:
+    """What is not our own tenant's is left alone, unless the settings say that another is owned."""
+    here = None if "tenant" in (guards.owns or {}) else guards.own.tenant
+    if here and found.tenant is not None and found.tenant != here:
+        return Reason.NOT_OURS, f"its tenant is {found.tenant!r}; the connection signs in at {here!r}"
+    return None
 
 
 def _foreign(found: Who, owns: Mapping[str, str], *, finding: bool) -> tuple[Reason, str] | None:

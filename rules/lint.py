@@ -11,9 +11,9 @@ from rules.extract import compile_pattern
 from rules.lifecycle import Intent
 from rules.loader import LoadedRule, builtin, hosts_of
 from rules.pattern import find_secret
-from rules.plan import ACTOR, TOKEN, Purpose, named, names_of_action
+from rules.plan import ACTOR, TOKEN, Purpose, looks_of, named, names_of_action
 from rules.planning import plan
-from rules.schema import Acting, Action, JsonPath, Matcher, ReportResponse, Request, Rule, Step
+from rules.schema import Acting, Action, JsonPath, Matcher, ProbeContent, ReportResponse, Request, Rule, Step
 from rules.template import compile_template, split_origin
 
 POSITION = re.compile(r"\[\s*-?\d+\s*\]|\[\s*-?\d*\s*:")
@@ -151,6 +151,7 @@ def _secret_names(rule: Rule) -> set[str]:
     secrets = {"TOKEN", *(name.upper() for name in compile_pattern(rule.pattern).groupindex)} - public
     secrets |= {name for name, variable in rule.variables.items() if variable.secret}
     secrets |= {depends.variable for depends in rule.depends_on_rule}
+    secrets |= {name for look in looks_of(rule).values() if look.clean_up is not None for name in look.clean_up.extract}
     return secrets | {name for step in rule.steps for name, taken in step.extract.items() if taken.secret}
 
 
@@ -166,3 +167,5 @@ def _requests(rule: Rule) -> Iterator[tuple[str, Request]]:
     for name, part in parts:
         if part is not None and part.request is not None:
             yield name, part.request
+        if isinstance(part, ProbeContent) and part.clean_up is not None:
+            yield f"what cleans up after {name}", part.clean_up.request

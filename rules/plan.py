@@ -161,7 +161,7 @@ def part_of(planned: Planned, rule: Rule) -> Acting:
     if planned.purpose is Purpose.RECOGNISE:
         part: Acting | None = rule.recognition
     elif planned.purpose in LOOKS:
-        part = dict([*looks_of(rule), *rotation_looks(rule)]).get(planned.name)
+        part = {**looks_of(rule), **rotation_looks(rule)}.get(planned.name)
     else:
         part = _own_part(planned, rule) or dict(_steps_of(rule)).get(planned.name)
     assert part is not None  # noqa: S101 - a plan has no step that its rule lacks
@@ -175,10 +175,9 @@ def _steps_of(rule: Rule) -> Iterator[tuple[str, Acting]]:
     yield from named(rule.steps)
 
 
-def rotation_looks(rule: Rule) -> Iterator[tuple[str, ProbeContent]]:
+def rotation_looks(rule: Rule) -> Mapping[str, ProbeContent]:
     """The looks that only a rotation takes, by their names."""
-    if rule.rotation is not None:
-        yield from rule.rotation.looks.items()
+    return rule.rotation.looks if rule.rotation is not None else {}
 
 
 def _own_part(planned: Planned, rule: Rule) -> Own | None:
@@ -195,15 +194,10 @@ def _own_part(planned: Planned, rule: Rule) -> Own | None:
     return None
 
 
-def looks_of(rule: Rule) -> Iterator[tuple[str, ProbeContent]]:
+def looks_of(rule: Rule) -> dict[str, ProbeContent]:
     """The looks of a rule by their names; its own verification is the better proof of death."""
-    for name, content in (
-        ("disabled", rule.disabling_look),
-        ("verify", rule.verification.content),
-        ("probe", rule.probe),
-    ):
-        if content is not None:
-            yield name, content
+    looks = {"disabled": rule.disabling_look, "verify": rule.verification.content, "probe": rule.probe}
+    return {name: content for name, content in looks.items() if content is not None}
 
 
 def named(steps: Sequence[Step]) -> list[tuple[str, Step]]:

@@ -90,12 +90,15 @@ class _Planner(Walk):
             raise BadInput(f"{only}{_why_not(self.loaded)}")
         steps: list[Planned] = []
         before = self._before(steps)
+        if not before:
+            # What cannot be tried can often be read: then that is what says whether it is there at all.
+            steps += self._before_disabling()
         for name, step in named(self.rule.steps):
             if not self.may_run(step):
                 continue
             self.demand(step.action, f"the step {name!r}")
             if step.mutates and not any(planned.purpose is Purpose.ACT for planned in steps):
-                steps += self._before_disabling()
+                steps += [look for look in self._before_disabling() if look not in steps]
             steps.append(self.planned(step, name))
             self.learn(step)
             before = before or self._before(steps)
@@ -151,14 +154,19 @@ class _Planner(Walk):
     def _after(self) -> list[Planned]:
         """Prove by the rule's own verification, or, where that cannot be asked, by the probe.
 
-        What is only disabled is proved by the look that shows that, where the rule has one.
+        What is only disabled is proved by the look that shows that, where the rule has one. Where nothing else can be
+        asked and the rule lets that look say dead, it proves that as well.
         """
-        askable = [(name, look) for name, look in looks_of(self.rule) if self.can_ask(look.action)]
-        chosen = [found for found in askable if found[0] == "disabled"]
-        chosen += [found for found in askable if found[0] != "disabled"][:1]
+        askable = [(name, look) for name, look in looks_of(self.rule).items() if self.can_ask(look.action)]
+        showing = [found for found in askable if found[0] == "disabled"]
+        proving = [found for found in askable if found[0] != "disabled"][:1]
+        proving = proving or [
+            found for found in showing if found[1] is self.rule.verification.disabled and found[1].dead
+        ]
         return [
-            self.look(name, purpose, look.action, disables=name == "disabled")
-            for name, look in chosen
+            self.look(name, purpose, look.action, disables=disables)
+            for disables, looks in ((True, showing), (False, proving))
+            for name, look in looks
             for purpose in (Purpose.ASK, Purpose.AFTER)
         ]
 

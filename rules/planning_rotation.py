@@ -126,7 +126,7 @@ def _old(walk: Walk, rotation: Rotation, purpose: Purpose) -> Iterator[Planned]:
     if rotation.proof is not None:
         look = (OLD_LOOK, rotation.proof)
     else:
-        look = next((found for found in looks_of(walk.rule) if found[0] != "disabled"), None)
+        look = next((found for found in looks_of(walk.rule).items() if found[0] != "disabled"), None)
     if look is not None and walk.can_ask(look[1].action):
         yield walk.look(look[0], purpose, look[1].action)
 

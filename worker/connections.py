@@ -44,7 +44,9 @@ class Account:
         """Hold what the settings say; nothing is resolved or sent before it is needed."""
         self._settings, self._connection = settings, connection
         self.provider = provider
-        self._identity: Identity | None = provider.identity if provider is not None and connection is not None else None
+        self._identity: Identity | None = None
+        if provider is not None and connection is not None:
+            self._identity = provider.identity_by(connection.identity)
         self._lock = threading.RLock()
         self._session: dict[str, str | Secret] | None = None
         self._own: Who | None = None

@@ -127,6 +127,8 @@ def explain(filling: Filling, outcome: Outcome, says: str) -> str:
         return f"{says}: the connection was refused; give its identity the permission for this call"
     if outcome is Outcome.DENIED:
         return f"{says}: the credential itself was refused; a connection with more rights can act on it"
+    if outcome is Outcome.NO_ROW:
+        return f"{says}: what is there is not what was asked for; is every variable right?"
     if outcome is Outcome.ALREADY_GONE and actor:
         return f"{says}: the connection's account does not have it; is it the right connection?"
     if outcome is Outcome.NOT_OURS:

@@ -11,7 +11,7 @@ from rules.schema.base import UNITS, Duration, Model, parse_duration
 from rules.schema.command import Command
 from rules.schema.extractors import Body, Extraction, Header, JsonPath, Regex, StatusCode
 from rules.schema.file import RuleFile
-from rules.schema.looks import ProbeContent, Recognition, Verification
+from rules.schema.looks import CleanUp, ProbeContent, Recognition, Verification
 from rules.schema.matchers import (
     HeaderMatch,
     JsonMatch,
@@ -40,6 +40,7 @@ __all__ = [
     "Action",
     "Aws",
     "Body",
+    "CleanUp",
     "Command",
     "Condition",
     "Duration",

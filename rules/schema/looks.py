@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rules.schema.aws import AWS_NO_SUCH_KEY, AWS_YES, Aws
 from rules.schema.base import Duration, Model, Name
 from rules.schema.extractors import Extraction
 from rules.schema.matchers import Matcher
+from rules.schema.request import Request
 from rules.schema.steps import Acting, OutcomeClause
+
+
+class CleanUp(Model):
+    """Ours: the request that takes away again what a look left at the provider, such as a session.
+
+    `extract` is what that is; this request alone knows it. Whatever comes of it, what the look said stands.
+    """
+
+    extract: dict[Name, Extraction] = Field(min_length=1)
+    request: Request
 
 
 class ProbeContent(Acting):
@@ -24,12 +35,19 @@ class ProbeContent(Acting):
     disabled: list[Matcher] = []
     extract: dict[Name, Extraction] = {}
     outcomes: list[OutcomeClause] = []
+    clean_up: CleanUp | None = None  # ours
 
     @property
     def can_say_dead(self) -> bool:
         """Whether the rule itself names an answer that means dead."""
         told = any(clause.means == "already_gone" for clause in self.outcomes)
         return bool(self.dead or self.disabled) or told or self.request is None
+
+    @model_validator(mode="after")
+    def _leaves_something(self) -> Self:
+        if self.clean_up is not None and self.request is None:
+            raise ValueError("clean_up: only a look that is a request leaves something to be taken away")
+        return self
 
 
 class Probe(Model):

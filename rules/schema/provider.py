@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from pydantic import Field
 
 from rules.schema.base import Model, Name
@@ -47,7 +49,13 @@ class Provider(Model):
     title: str
     hosts: dict[Name, list[str]] = {}
     identity: Identity | None = None
+    other_identities: list[Identity] = []
     references: list[str] = []
+
+    def identity_by(self, fields: Collection[str]) -> Identity | None:
+        """The way to sign in that the fields are enough for; the usual one where they are enough for none."""
+        ways = [self.identity, *self.other_identities]
+        return next((way for way in ways if way is not None and set(way.needs) <= set(fields)), self.identity)
 
     @property
     def actor_names(self) -> dict[str, str]:

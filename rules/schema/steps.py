@@ -18,6 +18,9 @@ from rules.schema.request import Request
 from rules.schema.select import Select
 
 
+Meaning = Literal["ok", "already_gone", "no_row", "denied", "not_ours", "retry", "lost", "broken", "inconclusive"]
+
+
 class OutcomeClause(Model):
     """Ours: an answer for which all of `when` hold means `is`; the first clause that fits wins.
 
@@ -25,8 +28,8 @@ class OutcomeClause(Model):
     `not_ours`: the answer names another owner; the job parks, and nothing more is sent.
     """
 
-    means: Literal["ok", "already_gone", "denied", "not_ours", "retry", "lost", "broken", "inconclusive"] = Field(
-        alias="is"
+    means: Literal["ok", "already_gone", "no_row", "denied", "not_ours", "retry", "lost", "broken", "inconclusive"] = (
+        Field(alias="is")
     )
     when: list[Matcher] = Field(min_length=1)
 

@@ -212,3 +212,14 @@ def test_a_rule_that_only_finds() -> None:
     assert sections["What it does"] == (
         "It tells how the credential looks, and nothing else: no request is ever sent.",
     )
+
+
+def test_what_asking_leaves_behind_is_told() -> None:
+    """A look that opens a session says how it is closed; one that is only read leaves nothing."""
+    sections = told(CATALOGUE.get("pangolin.service_user"))
+
+    with_key = " ".join(sections["What it does with the credential itself and a connection that signs"])
+    without = " ".join(sections["What it does with a connection that signs, and without the credential itself"])
+    assert "taken away again each time: POST <BASE_URL>/api/v1/auth/revoke." in with_key
+    assert "taken away" not in without
+    assert "the answer has to say dead" in without

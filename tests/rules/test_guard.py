@@ -45,3 +45,22 @@ def test_a_finding_must_be_shown_to_be_ours() -> None:
     assert refuse(Who(tenant="t1"), guards, finding=True) is None
     assert refuse(Who(), guards, finding=True) is not None
     assert refuse(Who(tenant="t1"), Guards(), finding=True) is not None
+
+
+def test_another_tenant_than_the_one_that_we_sign_in_at_is_not_ours() -> None:
+    """Unless the settings say that it is owned; where we sign in at none, there is nothing to compare."""
+    found = Who(tenant="T1")
+
+    assert refuse(found, Guards(own=Who(tenant="T2"))) == (
+        Reason.NOT_OURS,
+        "its tenant is 'T1'; the connection signs in at 'T2'",
+    )
+    assert refuse(found, Guards(own=Who(tenant="T2"), owns={"tenant": "T1"})) is None
+    assert refuse(found, Guards(own=Who(tenant="T1"))) is None
+    assert refuse(found, Guards(own=Who())) is None
+    assert refuse(Who(), Guards(own=Who(tenant="T2"))) is None
+
+
+def test_our_own_id_is_refused_in_either_case() -> None:
+    """Some ids are the same in upper and lower case, and the settings may hold the other one."""
+    assert refuse(Who(id="ab-1"), Guards(own=Who(id="AB-1"))) is not None

@@ -122,3 +122,19 @@ def test_parts_of_a_secret_in_a_url() -> None:
     assert any("the probe puts HEAD into the URL" in warning for warning in warnings(split))
     assert warnings(split.replace("  validation:", "  credential: {id: HEAD}\n  validation:")) == []
     assert any("puts OTHER into the URL" in w for w in warnings(paired.replace("/me", "/me/{{ OTHER }}")))
+
+
+def test_what_a_look_leaves_behind_is_a_secret() -> None:
+    """It is somebody's session: the request that takes it away does not write it into its URL."""
+    leaving = FILE.replace(
+        "      dead: [",
+        "      clean_up:\n"
+        "        extract: {LEFT: {type: JsonPath, path: $.session}}\n"
+        "        request: {method: DELETE, url: 'https://api.example.com/x', headers: {Authorization: '{{ LEFT }}'}}\n"
+        "      dead: [",
+    )
+
+    assert warnings(leaving) == []
+    assert any(
+        "what cleans up after the probe puts LEFT" in w for w in warnings(leaving.replace("/x'", "/{{ LEFT }}'"))
+    )

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from rules.errors import RuleErrors, UnknownRule
 from rules.loader import Catalogue, builtin, hosts_of, load, read, read_text
+from rules.schema import Provider
 
 RULE = """\
 - id: example.token
@@ -509,3 +510,40 @@ def test_any_file(value: object) -> None:
 def test_any_text(text: str) -> None:
     """Whatever a file holds, nothing else is raised."""
     assert read_text(text, "x.yaml")[0] == []
+
+
+def test_clean_up() -> None:
+    """What a look left is known to the request that takes it away, and to nothing else."""
+    probe = """\
+      validation:
+        type: Http
+        content:
+          request: {method: POST, url: "{{ BASE_URL }}/session"}
+          clean_up:
+            extract: {LEFT: {type: JsonPath, path: $.session}}
+            request: {method: POST, url: "{{ BASE_URL }}/out", headers: {X-A: "{{ LEFT }}", X-B: "{{ RIGHT }}"}}
+    """
+    start, end = FILE.index("  validation:"), FILE.index("  revocation:")
+    text = FILE[:start] + indent(dedent(probe), "  ") + FILE[end:].replace("{{ TOKEN_ID }}", "{{ LEFT }}")
+    says = "\n".join(mistakes(text))
+    assert "RIGHT is defined nowhere" in says
+    assert "LEFT is defined nowhere before; known here: BASE_URL, TOKEN" in says
+
+
+def test_other_identities() -> None:
+    """Each way to sign in is checked as the usual one is, and the fields that are given tell which one is meant."""
+    other = 'other_identities: [{needs: [key], sign: {X-Key: "{{ PIN }}"}}]\n'
+    assert any("PIN is defined nowhere" in says for says in mistakes(FILE.replace("rules:\n", f"  {other}rules:\n", 1)))
+
+    provider = builtin_provider("pangolin.token")
+    usual, machine = provider.identity, provider.other_identities[0]
+    assert provider.identity_by(["username", "password"]) is usual
+    assert provider.identity_by(["service_user_id", "key", "tenant"]) is machine
+    assert provider.identity_by(["key"]) is usual
+
+
+def builtin_provider(rule: str) -> Provider:
+    """The provider of a rule that revoq brings along."""
+    provider = load([builtin()]).get(rule).provider
+    assert provider is not None
+    return provider

@@ -10,7 +10,7 @@ import pytest
 from rules.errors import BadInput, RuleErrors
 from rules.lifecycle import Intent
 from rules.loader import LoadedRule, builtin, load
-from rules.plan import Plan, Purpose
+from rules.plan import Plan, Planned, Purpose
 from rules.planning import plan
 
 CATALOGUE = load([builtin()])
@@ -239,3 +239,31 @@ def test_a_restoration_is_a_plan_of_its_own() -> None:
     ]
     with pytest.raises(BadInput, match="no restoration"):
         plan(CATALOGUE.get("sendgrid.api_key"), Intent.RESTORE, {"TOKEN"})
+
+
+def test_what_cannot_be_tried_is_read_before_and_after() -> None:
+    """A service user without its key: the rule's own look says whether it is there, and that it is gone."""
+    named = ("SERVICE_USER_ID", "SERVICE_USER_NAME", "ACTOR")
+
+    assert steps_of("pangolin.service_user", *named) == [
+        ("before", "disabled"),
+        ("read", "read"),
+        ("act", "disable"),
+        ("act", "delete"),
+        *[("ask", "disabled"), ("after", "disabled")] * 2,
+        ("undo", "enable"),
+    ]
+    proofs = [step for step in _planned(named) if step.purpose is Purpose.AFTER]
+    assert [step.disables for step in proofs] == [True, False]
+
+
+def test_what_can_be_tried_is_proved_by_trying() -> None:
+    """With its key, that somebody reads it as gone is not what proves the end."""
+    given = ("SERVICE_USER_ID", "SERVICE_USER_NAME", "ACTOR", "TOKEN")
+    proofs = [step for step in _planned(given) if step.purpose is Purpose.AFTER]
+
+    assert [(step.name, step.disables) for step in proofs] == [("disabled", True), ("probe", False)]
+
+
+def _planned(given: Collection[str]) -> Collection[Planned]:
+    return plan(CATALOGUE.get("pangolin.service_user"), Intent.REVOKE, given).steps

@@ -70,7 +70,9 @@ def others_live(sandbox: Sandbox, before: dict[str, dict[str, bool]], *dead: str
     """Whether exactly these have died since."""
     after = sandbox.state()
     return all(
-        after[name][each] is (alive and each not in dead) for name, ids in before.items() for each, alive in ids.items()
+        after[name].get(each, False) is (alive and each not in dead)
+        for name, ids in before.items()
+        for each, alive in ids.items()
     )
 
 

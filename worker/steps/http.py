@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from secrets import token_bytes
 from typing import Any
 
 from rules.errors import ExtractError, RevoqError, TemplateError
+from rules.extract import take_all
 from rules.lifecycle import Outcome
-from rules.message import Prepared
+from rules.match import read_step
+from rules.message import Answer, Prepared
 from rules.request import prepare
-from rules.schema import Action, Existing, Request, Select, Step
+from rules.schema import Action, CleanUp, Existing, ProbeContent, Request, Select, Step
 from rules.schema.rotation import EXISTING
+from rules.secret import Secret
 from rules.select import Listing, ids_of
 from rules.throttle import retry_after
 from worker.choosing import single_out
 from worker.errors import ExchangeError
+from worker.log import redacting
 from worker.reading import conclude, evidence, explain, read, unanswered, unreadable
 from worker.settings import Settings
 from worker.step import Filling, Result, Tools
@@ -59,7 +63,10 @@ class HttpStep:
             if isinstance(part, Existing):
                 return _list_existing(self, part.select, tools)
             answer = tools.account.send(self.prepared, actor=part.action.actor, mutates=self.filling.acts)
-            return conclude(self.filling, answer, tools.safe, self.shown)
+            result = conclude(self.filling, answer, tools.safe, self.shown)
+            if isinstance(part, ProbeContent) and part.clean_up is not None and 200 <= answer.status < 300:
+                return _clean_up(self.filling, part.clean_up, answer, result, tools)
+            return result
         except ExchangeError as error:
             return unanswered(self.filling, error, self.shown)
         except TemplateError as error:
@@ -69,6 +76,25 @@ class HttpStep:
     def shown(self) -> str:
         """The request in a sentence."""
         return f"{self.prepared.method} {self.prepared.shown}"
+
+
+def _clean_up(filling: Filling, wanted: CleanUp, answer: Answer, result: Result, tools: Tools) -> Result:
+    """Take away what a look left at the provider; whatever comes of that, what the look said stands."""
+    # It has a time-out of its own, which the claim has to outlast as well.
+    tools.keep()
+    try:
+        left = {name: Secret(value) for name, value in take_all(wanted.extract, answer, filling.values).items()}
+        with redacting(*left.values()):
+            prepared = prepare(wanted.request, {**filling.values, **left}, filling.bases)
+            answered = tools.account.send(prepared, actor=wanted.request.actor, mutates=True)
+        outcome = read_step(Step(request=wanted.request), answered, filling.values)
+        says = f"{prepared.method} {prepared.shown} answered {answered.status}"
+    except RevoqError as error:
+        outcome, says = Outcome.BROKEN, str(error)
+    kept = {**result.evidence, "clean_up": {"outcome": outcome.value, "says": says}}
+    if outcome is Outcome.OK:
+        return replace(result, evidence=kept)
+    return replace(result, says=f"{result.says}; what that left there could not be taken away: {says}", evidence=kept)
 
 
 @dataclass(frozen=True, slots=True)
