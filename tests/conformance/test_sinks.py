@@ -239,15 +239,54 @@ def test_an_unknown_sink(tmp_path: Path) -> None:
 
 # ── killed in the middle ──────────────────────────────────────────────────────────────────────────────────────────
 
+STEPPING = """
+import json, os, signal, sys
+from rules.secret import Secret
+from worker.safe import Ring, Safe
+from worker.settings import Settings
+from worker.sinks import Target, open_sink
+
+sink = open_sink("here", Settings.model_validate(json.loads(sys.argv[1])), Safe(Ring.parse(Ring.generate().text)))
+target = Target("ann-bot")
+left = 0
+
+def count_down(frame, event, _):
+    global left
+    frame.f_trace_opcodes = True
+    left -= event == "opcode"
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return count_down
+
+def enter(frame, event, _):
+    ours = frame.f_code.co_filename.endswith("worker/sinks/file.py") and frame.f_code.co_name in ("_put", "_replace")
+    return count_down(frame, event, _) if ours else None
+
+ended = False
+while not ended:
+    sink.put(target, {"key": Secret("a" * 100_000)}, over=sink.read(target))
+    held, left = sink.read(target), left + 1
+    steps = left
+    child = os.fork()
+    if not child:
+        sys.settrace(enter)
+        sink.put(target, {"key": Secret("b" * 100_000)}, over=held)
+        sys.settrace(None)
+        os._exit(0)
+    ended = os.WIFEXITED(os.waitpid(child, 0)[1])
+    left = steps
+    text = open(sys.argv[2]).read()
+    print("a" if text == json.dumps({"key": "a" * 100_000}) + "\\n" else
+          "b" if text == json.dumps({"key": "b" * 100_000}) + "\\n" else "half")
+"""
 PUTTING = """
 import itertools, json, sys
 from rules.secret import Secret
 from worker.safe import Ring, Safe
 from worker.settings import Settings
 from worker.sinks import Target, open_sink
-said = json.loads(sys.stdin.readline())
-settings = Settings.model_validate(said)
-sink = open_sink("here", settings, Safe(Ring.parse(Ring.generate().text)))
+
+sink = open_sink("here", Settings.model_validate(json.loads(sys.argv[1])), Safe(Ring.parse(Ring.generate().text)))
 target = Target("ann-bot")
 for letter in itertools.cycle("ab"):
     sink.put(target, {"key": Secret(letter * 500_000)}, over=sink.read(target))
@@ -255,13 +294,31 @@ for letter in itertools.cycle("ab"):
 """
 
 
-def test_a_file_is_old_or_new_and_never_half(tmp_path: Path) -> None:
-    """Killed at any moment, a delivery leaves the record before or the one after; the next one finds its way."""
+def test_a_file_is_old_or_new_whatever_its_last_step_was(tmp_path: Path) -> None:
+    """Killed before each single step of the interpreter: first the old record, from one step on the new one."""
     stand = FileStand(tmp_path)
-    said = json.dumps({"data_dir": str(tmp_path), "sinks": {"here": stand.said()}})
 
-    for number in range(8):
-        last = put_until_killed(said, number + 1, random.uniform(0, 0.02))
+    done = subprocess.run(
+        [sys.executable, "-c", STEPPING, say_settings(stand), str(stand.file)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    found = done.stdout.split()
+    assert len(found) > 50
+    assert set(found) == {"a", "b"}
+    assert found == sorted(found)
+    assert [path.name for path in stand.places.iterdir()] == [TARGET.name]
+
+
+def test_a_file_is_old_or_new_whenever_it_was(tmp_path: Path) -> None:
+    """Killed at any time, inside the system's calls too: the record before or the one after."""
+    stand = FileStand(tmp_path)
+
+    for number in range(6):
+        last = put_until_killed(stand, number + 1, random.uniform(0, 0.02))
 
         stored = stand.stored()
         assert stored is not None
@@ -274,14 +331,16 @@ def test_a_file_is_old_or_new_and_never_half(tmp_path: Path) -> None:
     assert [path.name for path in stand.places.iterdir()] == [TARGET.name]
 
 
-def put_until_killed(said: str, times: int, later: float) -> str:
+def say_settings(stand: Stand) -> str:
+    """The settings of a stand, for another process."""
+    return json.dumps({"data_dir": str(stand.folder), "sinks": {"here": stand.said()}})
+
+
+def put_until_killed(stand: Stand, times: int, later: float) -> str:
     """Have another process deliver this often, and kill it a moment later; what it had delivered last by then."""
-    command = [sys.executable, "-c", PUTTING]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None
+    command = [sys.executable, "-c", PUTTING, say_settings(stand)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        process.stdin.write(f"{said}\n")
-        process.stdin.flush()
         for _ in range(times):
             assert process.stdout.readline()
         time.sleep(later)
