@@ -50,6 +50,7 @@ class Wire(Adapter):  # type: ignore[misc]
         """Send one request; `json` is its body, and our calls have no other parameters."""
         body = said.get("json")
         own = {"X-Vault-Request": "true", "X-Vault-Namespace": self._namespace, **(headers or {})}
+        own |= {"Content-Type": "application/json"} if body is not None else {}
         signed = {"X-Vault-Token": self._token} if self._token is not None else {}
         return self._send(
             Prepared(

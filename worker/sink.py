@@ -135,7 +135,7 @@ class Sink(ABC):
         try:
             yield visit
         except ConnectionUnusable as error:
-            raise visit.error(SinkBroken, str(error)) from None
+            raise visit.error(SinkBroken, str(error).removeprefix(f"sink {self.name}: ")) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from worker.ledger import reads
 from worker.ledger.database import Database
 from worker.safe import Ring, Safe
 from worker.settings import CONFIG, CONFIG_NAME, Settings, check_private, load_settings, private_files
+from worker.sinks import find_unusable
 
 QUEUES = (URGENT, BULK, ROTATION, CLOCK)
 ANSWER_WITHIN = 2.0
@@ -134,6 +135,15 @@ def look_at_connections(settings: Settings) -> Iterator[Check]:
         yield Check("connections", Health.OK, says)
 
 
+def look_at_sinks(settings: Settings) -> Iterator[Check]:
+    wrong = find_unusable(settings)
+    for name in settings.sinks:
+        if name in wrong:
+            yield Check("sinks", Health.FAIL, wrong[name], "mend the settings")
+        else:
+            yield Check("sinks", Health.OK, f"{name} can be used, as far as that can be told without asking anybody")
+
+
 def look_at_database(settings: Settings) -> Iterator[Check]:
     try:
         db = open_ledger(settings)
@@ -188,6 +198,7 @@ CHECKS: tuple[Callable[[Settings], Iterable[Check]], ...] = (
     look_at_git,
     look_at_rules,
     look_at_connections,
+    look_at_sinks,
     look_at_database,
     look_at_broker,
 )

@@ -13,7 +13,7 @@ SICK = 1
 @click.command(name="doctor")
 @formatted
 def command(form: str) -> None:
-    """Say what is wrong with settings, keys, files, rules, connections, database, broker, workers and clock.
+    """Say what is wrong with settings, keys, files, rules, connections, sinks, database, broker, workers and clock.
 
     Exit code 0 where nothing has to be mended; warnings are allowed.
     """

@@ -43,7 +43,7 @@ class Front:
 
     port: int
     visits: list[Visit] = field(default_factory=list)
-    to_lose: list[str] = field(default_factory=list)
+    to_lose: list[tuple[str, str]] = field(default_factory=list)
     to_hold: list["Held"] = field(default_factory=list)
 
     @property
@@ -64,9 +64,12 @@ class Front:
         finally:
             held.released.set()
 
-    def lose_next_answer(self, method: str) -> None:
-        """The next such request reaches the server, and its answer never comes back: the connection just closes."""
-        self.to_lose.append(method)
+    def lose_next_answer(self, method: str, saying: str = "") -> None:
+        """The next such request reaches the server, and its answer never comes back: the connection just closes.
+
+        `saying` is what its path or one of its headers has to hold.
+        """
+        self.to_lose.append((method, saying))
 
 
 @contextmanager
@@ -116,10 +119,11 @@ class Door(BaseHTTPRequestHandler):
             self.front.to_hold.remove(held)
             held.done.set()
             held.released.wait(TIMEOUT)
-        if self.command in self.front.to_lose:
-            self.front.to_lose.remove(self.command)
-            self.close_connection = True
-            return
+        for method, saying in list(self.front.to_lose):
+            if method == self.command and any(saying in value for value in (self.path, *self.headers.values())):
+                self.front.to_lose.remove((method, saying))
+                self.close_connection = True
+                return
         self.pass_back(answer, content)
 
     def pass_back(self, answer: HTTPResponse, content: bytes) -> None:
@@ -133,7 +137,7 @@ class Door(BaseHTTPRequestHandler):
         with suppress(BrokenPipeError, ConnectionResetError):
             self.wfile.write(content)
 
-    do_DELETE = do_GET = do_PATCH = do_POST = do_PUT = pass_on  # noqa: N815 (http.server asks for these names)
+    do_DELETE = do_GET = do_HEAD = do_PATCH = do_POST = do_PUT = pass_on  # noqa: N815 (http.server asks for these names)
 
     def log_message(self, *_: Any) -> None:
         """Silence: the visits are the log."""

@@ -15,7 +15,8 @@ from tests.servers.ports import find_free_port
 from tests.servers.process import Process
 
 ROOT_ID, ROOT_SECRET = "AKIAROOTROOTROOTROOT", "rootrootrootrootrootrootrootrootrootroot"
-POLICY = '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["iam:*", "sts:*"], "Resource": "*"}]}'
+ALLOWED = '["iam:*", "sts:*", "secretsmanager:*"]'
+POLICY = f'{{"Version": "2012-10-17", "Statement": [{{"Effect": "Allow", "Action": {ALLOWED}, "Resource": "*"}}]}}'
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,10 @@ class Moto:
     def reset(self) -> None:
         """Forget every user and key, and ask nobody for a signature."""
         httpx.post(f"{self.url}/moto-api/reset").raise_for_status()
+        self.trust_everybody()
+
+    def trust_everybody(self) -> None:
+        """From the next request on, check no signature."""
         httpx.post(f"{self.url}/moto-api/reset-auth", content=b"Infinity").raise_for_status()
 
     def demand_signatures(self) -> None:
@@ -44,7 +49,7 @@ class Moto:
         httpx.post(f"{self.url}/moto-api/reset-auth", content=b"0").raise_for_status()
 
     def add_user(self, name: str) -> None:
-        """A user who may do everything with IAM."""
+        """A user who may do everything that tests do."""
         self.iam().create_user(UserName=name)
         self.iam().put_user_policy(UserName=name, PolicyName="all", PolicyDocument=POLICY)
 
@@ -60,8 +65,12 @@ class Moto:
 
     def iam(self, signer: Key | None = None) -> Any:
         """A client of its own, which takes nothing of what is tested."""
+        return self.client("iam", signer)
+
+    def client(self, service: str, signer: Key | None = None) -> Any:
+        """A client for another service."""
         return boto3.client(
-            "iam",
+            service,
             endpoint_url=self.url,
             region_name="us-east-1",
             aws_access_key_id=signer.id if signer else ROOT_ID,

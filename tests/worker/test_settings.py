@@ -7,8 +7,18 @@ from pathlib import Path
 import pytest
 
 from rules.secret import Secret
-from worker.errors import ConnectionUnusable, SettingsErrors, UnknownConnection
-from worker.settings import Connection, Settings, check_private, load_settings, private_files, settings, using
+from worker.errors import ConnectionUnusable, SettingsErrors, UnknownConnection, UnknownSink
+from worker.settings import (
+    Connection,
+    FilePlace,
+    Settings,
+    VaultPlace,
+    check_private,
+    load_settings,
+    private_files,
+    settings,
+    using,
+)
 
 Load = Callable[..., Settings]
 
@@ -246,12 +256,82 @@ def test_given_twice(load: Load, tmp_path: Path) -> None:
 def test_connections_cannot_come_from_a_variable(load: Load) -> None:
     """Whoever tries is told where connections go."""
     assert mistakes(load, REVOQ_CONNECTIONS="{}") == ["environment: REVOQ_CONNECTIONS: set it in revoq.yaml"]
+    assert mistakes(load, REVOQ_SINKS="{}") == ["environment: REVOQ_SINKS: set it in revoq.yaml"]
 
 
 def test_a_referenced_variable_may_have_our_prefix(load: Load) -> None:
     """A variable that an identity refers to is not a misspelt setting."""
     text = HUB.replace("env:HUB_TOKEN", "env:REVOQ_HUB_TOKEN")
     assert load(text, REVOQ_HUB_TOKEN="x").connection("hub").name == "hub"
+
+
+SINKS = """
+sinks:
+  vault-prod:
+    kind: vault
+    url: https://vault.example.com/
+    mount: kv
+    path: service-users/{name}
+    token: "env:VAULT_TOKEN"
+    ca_bundle: ca.pem
+  keys: {kind: file, path: "/srv/keys/{connection}/{id}", format: text, field: key}
+"""
+
+
+def test_sinks(load: Load, tmp_path: Path) -> None:
+    """A sink knows its name and its kind; relative paths start where the file stands."""
+    found = load(SINKS)
+    vault = found.sink("vault-prod")
+    assert isinstance(vault, VaultPlace)
+    assert (vault.name, vault.url, vault.ca_bundle) == ("vault-prod", "https://vault.example.com", tmp_path / "ca.pem")
+    assert isinstance(found.sink("keys"), FilePlace)
+    with pytest.raises(UnknownSink, match="no sink is called 'vault'; did you mean vault-prod"):
+        found.sink("vault")
+
+
+def test_a_sinks_secret_is_read_late_and_kept_private(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an identity's: from a variable, which may have our prefix, or from a file that the doctor is told of."""
+    found = load(SINKS.replace("env:VAULT_TOKEN", "env:REVOQ_VAULT_TOKEN"), REVOQ_VAULT_TOKEN="x")
+    with pytest.raises(ConnectionUnusable, match="sink vault-prod: token: the environment variable REVOQ_VAULT_TOKEN"):
+        found.sink("vault-prod").resolve("token")
+    monkeypatch.setenv("REVOQ_VAULT_TOKEN", "hunter2")
+    assert found.sink("vault-prod").resolve("token") == Secret("hunter2")
+    (tmp_path / "token").write_text("hunter3\n", "utf-8")
+    found = load(SINKS.replace("env:VAULT_TOKEN", f"file:{tmp_path}/token"))
+    assert found.sink("vault-prod").resolve("token") == Secret("hunter3")
+    assert tmp_path / "token" in private_files(found)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{kind: valt}", "revoq.yaml:1: sinks.a: kind: expected one of 'file', 'vault', 'aws_secrets_manager'"),
+        ("{path: /a}", "revoq.yaml:1: sinks.a: expected a kind, got nothing"),
+        ("{kind: file, path: /a/b, formt: env}", "sinks.a.formt: there is no such key; did you mean format?"),
+        ("{kind: file, path: a/b}", "sinks.a: path: expected an absolute path"),
+        ("{kind: file, path: '/{name}/x'}", "sinks.a: path: expected an absolute path"),
+        ("{kind: file, path: /a/../b}", "sinks.a.path: expected a path without empty parts, `.` or `..`"),
+        ("{kind: file, path: '/a/{user}'}", "sinks.a.path: expected a text whose only names in braces are {name}"),
+        ("{kind: file, path: /a/b, format: text}", "sinks.a: field: the format `text` keeps a single field"),
+        ("{kind: file, path: /a/b, format: yaml}", "sinks.a.format: expected 'json', 'env' or 'text'"),
+        ("{kind: vault, url: 'https://v', path: a}", "sinks.a: expected either token, or role_id and secret_id"),
+        ("{kind: vault, url: 'https://v', path: a, token: hunter2}", "sinks.a.token: expected a reference"),
+        ("{kind: vault, url: 'https://v', path: a, token: [hunter2]}", "sinks.a.token: expected a valid string"),
+        ("{kind: vault, url: 'https://u:hunter2@v', path: a, token: 'env:X'}", "sinks.a.url: expected an address"),
+        ("{kind: webhook, url: 'https://h/x', secret: 'whsec_hunter2'}", "sinks.a.secret: expected a reference"),
+        ("{kind: webhook, url: 'https://{name}.h/x', secret: 'env:X'}", "sinks.a.url: expected names in braces in the"),
+        ("{kind: command, run: [store]}", "sinks.a.run: expected the absolute path of a program first"),
+        ("{kind: command, run: []}", "sinks.a.run: "),
+        ("{kind: file, name: b, path: /a/b}", "sinks: a: the name is the key it stands under"),
+    ],
+)
+def test_mistakes_in_sinks(load: Load, text: str, says: str) -> None:
+    """Each of these gets a sentence with its place, and no secret is repeated."""
+    found = "\n".join(mistakes(load, f"sinks: {{a: {text}}}\n"))
+    assert says in found
+    assert "hunter2" not in found
 
 
 def test_connections(load: Load) -> None:

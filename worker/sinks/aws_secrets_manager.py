@@ -51,7 +51,8 @@ class AwsSecretsManager(Sink):
 
     def _check(self, visit: Visit) -> None:
         """Ask about the secret, which changes nothing; whether it may be written, only a write can tell."""
-        self._ask(visit, "describe_secret", absent={})
+        if "DeletedDate" in self._ask(visit, "describe_secret", absent={}):
+            raise visit.error(SinkBroken, "it is scheduled for deletion: restore it, or choose another path")
 
     def _read(self, visit: Visit) -> Held | None:
         said = self._ask(visit, "get_secret_value", VersionStage=CURRENT, absent={})
@@ -143,7 +144,7 @@ class AwsSecretsManager(Sink):
             return said if isinstance(said, dict) else {}
         if taken and code in TAKEN:
             raise self._conflict(visit)
-        if code in DENIED:
+        if code in DENIED or answer.status in {401, 403}:
             raise visit.error(SinkDenied, f"AWS says {code}: look at the access key and its policy")
         if code in LATER:
             raise visit.error(SinkUnavailable, f"AWS says {code}")

@@ -131,9 +131,10 @@ class File(Sink):
             file = os.open(name, os.O_RDONLY | os.O_NONBLOCK | NO_LINK, dir_fd=folder)
         except FileNotFoundError:
             return None
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            os.close(file)
+            raise visit.error(SinkBroken, "at its path is something else than a file: move it away")
         with open(file, "rb") as opened_file:  # noqa: PTH123 - it is open already
-            if not stat.S_ISREG(os.fstat(file).st_mode):
-                raise visit.error(SinkBroken, "at its path is something else than a file: move it away")
             data = opened_file.read(self.settings.body_limit + 1)
         if len(data) > self.settings.body_limit:
             raise visit.error(SinkBroken, f"its file is longer than {self.settings.body_limit} bytes")

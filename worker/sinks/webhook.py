@@ -1,7 +1,8 @@
 """A sink that is somebody's service: a POST, signed as the Standard Webhooks specification says.
 
 The id of a message is told from what is delivered to whom, so that a service that keeps ids takes a repeated delivery
-once. What is there can be read back only where the settings name a `read_url`; a GET there is signed too.
+once; to put an earlier record back there, `over` has to say what it replaces. What is there can be read back only where
+the settings name a `read_url`; a GET there is signed too.
 """
 
 from __future__ import annotations

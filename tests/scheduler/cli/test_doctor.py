@@ -110,6 +110,17 @@ def test_a_connection_without_its_secret(home: Home) -> None:
     assert "HUB_TOKEN is not set" in failures(found, "connections")[0].says
 
 
+def test_sinks(home: Home) -> None:
+    """A line for each: the one that can be used, and what is wrong with the other, without asking anybody."""
+    vault = {"kind": "vault", "url": "https://vault.example.com", "path": "bots/{name}", "token": "env:NO_SUCH_TOKEN"}
+    home.write_config(sinks={"keys": {"kind": "file", "path": "/srv/keys/{name}"}, "vault-prod": vault})
+
+    found = examine(home, checkup.look_at_sinks)["sinks"]
+
+    assert [check.state for check in found] == [Health.OK, Health.FAIL]
+    assert "sink vault-prod: token: the environment variable NO_SUCH_TOKEN is not set" in found[1].says
+
+
 def test_nothing_set_up(empty_home: Home) -> None:
     """The commands of the first steps are named."""
     found = examine(empty_home, checkup.look_at_keys, checkup.look_at_database)
