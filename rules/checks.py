@@ -250,13 +250,14 @@ def check_rule(rule: Rule, provider: Provider | None) -> list[Mistake]:
     own = _check_pattern(checks, rule)
     probe = rule.probe
     looked = frozenset(probe.extract if probe is not None else ())
-    known = own | looked
+    known = own
     for place, step in _places_of_steps("revocation", rule.revocation, rule.steps):
         checks.step(place, step, known)
         known |= frozenset(step.extract)
     for place, step in _places_of_steps("restoration", rule.restoration, rule.restoring):
         checks.step(place, step, known)
         known |= frozenset(step.extract)
+    known |= looked
     _check_steps(checks, rule, known)
     _check_looks(checks, rule, probe, known)
     if rule.listing is not None:
