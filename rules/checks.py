@@ -260,10 +260,11 @@ def check_rule(rule: Rule, provider: Provider | None) -> list[Mistake]:
     looked = frozenset(probe.extract if probe is not None else ())
     actor = frozenset(provider.actor_names if provider is not None else ())
     _check_actor_names(checks, rule, actor)
-    known = own | looked | actor
+    known = own | actor
     for place, step in _every_step(rule):
         checks.step(place, step, known)
         known |= frozenset(step.extract)
+    known |= looked
     _check_steps(checks, rule, known)
     _check_looks(checks, rule, probe, known)
     if rule.rotation is not None:

@@ -64,6 +64,16 @@ def changed(old: str, new: str) -> list[str]:
     return mistakes(FILE.replace(old, new, 1))
 
 
+def test_what_the_probe_takes_is_not_known_to_the_steps() -> None:
+    """A plan cannot count on it, since a job may run without a probe, and so a file may not either."""
+    text = FILE.replace("      dead:\n", "      extract: {WHO: {type: JsonPath, path: $.id}}\n      dead:\n")
+    assert mistakes(text) == []
+
+    (wrong,) = mistakes(text.replace('/token"}', '/users/{{ WHO }}"}'))
+
+    assert "WHO is defined nowhere before" in wrong
+
+
 def test_good() -> None:
     """A good file loads; a date in a header stays text, and names that are extracted are known in upper case."""
     found, wrong = read_text(FILE, "x.yaml")
