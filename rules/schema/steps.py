@@ -17,7 +17,6 @@ from rules.schema.pause import Pause
 from rules.schema.request import Request
 from rules.schema.select import Select
 
-
 Meaning = Literal["ok", "already_gone", "no_row", "denied", "not_ours", "retry", "lost", "broken", "inconclusive"]
 
 
