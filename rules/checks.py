@@ -393,7 +393,7 @@ def check_provider(provider: Provider) -> list[Mistake]:
 
 
 def _names_of(subject: Subject) -> list[str | None]:
-    return [subject.id, subject.subject, subject.tenant]
+    return [subject.id, subject.subject, subject.tenant, subject.expires]
 
 
 def is_loopback(url: str) -> bool:

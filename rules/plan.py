@@ -43,6 +43,8 @@ class Purpose(StrEnum):
     UNDO = "undo"  # what enables a credential again that was not ours
 
 
+HANDED_IN = frozenset({Intent.REVOKE, Intent.PROBE})
+"""What is asked for with the credential in hand; what follows from it uses what was kept, as far as it needs that."""
 CHANGES = frozenset({Purpose.ACT, Purpose.UNDO})
 """What changes something at the provider."""
 LOOKS = frozenset({Purpose.BEFORE, Purpose.ASK, Purpose.AFTER, Purpose.OURS})
@@ -134,7 +136,7 @@ def plan(loaded: LoadedRule, intent: Intent, given: Collection[str]) -> Plan:
     Raises BadInput with a sentence for everything that is missing: a secret, a variable, a connection, a revocation.
     """
     rule = loaded.rule
-    if intent not in {Intent.REVOKE, Intent.PROBE, Intent.RESTORE}:
+    if intent not in {Intent.REVOKE, Intent.PROBE, Intent.RESTORE, Intent.RECHECK}:
         raise BadInput(f"{rule.id} has no plan for the intent {intent}; it can be revoked, probed and restored")
     if intent is Intent.RESTORE and not rule.restoring:
         raise BadInput(f"{rule.id} does not say how a credential is enabled again: it has no restoration")
@@ -148,10 +150,15 @@ def plan(loaded: LoadedRule, intent: Intent, given: Collection[str]) -> Plan:
     if missing:
         flags = " ".join(f"--var {name}=…" for name in missing)
         raise BadInput(f"{rule.id} depends on what other rules find: give {flags}")
-    if rule.secret == "required" and TOKEN not in given:  # noqa: S105 - a word of the language
+    if intent in HANDED_IN and rule.secret == "required" and TOKEN not in given:  # noqa: S105 - a word of the language
         raise BadInput(f"{rule.id} needs the credential itself: give it on standard input")
     planner = _Planner(loaded, frozenset(given))
-    orders = {Intent.REVOKE: planner.revoke, Intent.PROBE: planner.probe, Intent.RESTORE: planner.restore}
+    orders = {
+        Intent.REVOKE: planner.revoke,
+        Intent.PROBE: planner.probe,
+        Intent.RESTORE: planner.restore,
+        Intent.RECHECK: planner.recheck,
+    }
     steps = orders[intent]()
     return Plan(
         rule=rule.id,
@@ -229,6 +236,17 @@ class _Planner:
             raise BadInput(f"{self.rule.id} has no probe")
         self._demand(content.action, "the probe")
         return [Planned("probe", Purpose.BEFORE, uses=tuple(sorted(names_of_action(content.action))))]
+
+    def recheck(self) -> list[Planned]:
+        """Every look that can be asked, the best proof first: `rules.recheck` takes the one that fits."""
+        looks = [
+            self._look(name, Purpose.BEFORE, look.action, disables=name == "disabled")
+            for name, look in _looks_of(self.rule)
+            if self._can_ask(look.action)
+        ]
+        if not looks:
+            raise BadInput(f"nothing that is known can ask whether this credential of {self.rule.id} works")
+        return looks
 
     def revoke(self) -> list[Planned]:
         """Probe, look up, act, prove."""

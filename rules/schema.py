@@ -589,6 +589,7 @@ class Verification(Model):
 
     `samples` dead answers in a row, `spacing` apart; while `window` has not passed since the last mutating request, an
     alive answer means "still settling". `disabled` is the look that shows whether the credential is disabled.
+    `recheck` says how long after its end a credential is looked at again, where the settings' own times do not fit.
     """
 
     samples: int = Field(default=1, ge=1, le=10)
@@ -596,6 +597,7 @@ class Verification(Model):
     window: Duration = 30.0
     content: ProbeContent | None = None
     disabled: ProbeContent | None = None
+    recheck: list[Duration] | None = None
 
 
 class HttpContent(Acting):
@@ -711,11 +713,12 @@ class Variable(Model):
 
 
 class Subject(Model):
-    """Ours: the names that hold what identifies the credential, once they are known."""
+    """Ours: the names that hold what identifies the credential, and when it expires, once they are known."""
 
     id: Name | None = None
     subject: Name | None = None
     tenant: Name | None = None
+    expires: Name | None = None
 
 
 class Listing(Model):
@@ -798,6 +801,7 @@ class Rule(Model):
     variables: dict[Name, Variable] = {}
     hosts: dict[Name, list[str]] = {}
     credential: Subject = Subject()
+    lifetime: Duration | None = None
     verification: Verification = Verification()
     recognition: Recognition | None = None
     limits: Limits | None = None

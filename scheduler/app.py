@@ -11,6 +11,7 @@ from worker.settings import settings
 CLOCK = "clock"
 SHRED_EVERY = 60.0
 SEAL_EVERY = 5.0
+LOOK_EVERY = 15.0
 
 __all__ = ["CLOCK", "app"]
 
@@ -18,7 +19,12 @@ __all__ = ["CLOCK", "app"]
 def periodic() -> dict[str, Any]:
     """A tick carries nothing and is worth nothing when it is late: what is due is read from the ledger."""
     chosen = settings()
-    table = {tasks.sweep.name: chosen.sweep_every, tasks.shred.name: SHRED_EVERY, tasks.seal.name: SEAL_EVERY}
+    table = {
+        tasks.sweep.name: chosen.sweep_every,
+        tasks.shred.name: SHRED_EVERY,
+        tasks.seal.name: SEAL_EVERY,
+        tasks.look_again.name: LOOK_EVERY,
+    }
     return {
         "beat_schedule": {
             name: {"task": name, "schedule": seconds, "options": {"queue": CLOCK, "expires": max(seconds, 10.0)}}

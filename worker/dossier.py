@@ -10,7 +10,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from rules.decide import Decision, Facts, Park, Record
+from rules.decide import SECOND, Decision, Facts, Park, Record
 from rules.errors import BadInput, RevoqError
 from rules.guard import Guards, Who, refuse
 from rules.lifecycle import Outcome, Reason
@@ -19,6 +19,7 @@ from rules.pattern import match_secret
 from rules.plan import ACTOR, TOKEN, Plan, Planned, part_of
 from rules.schema import Rule
 from rules.secret import Secret
+from rules.select import read_time
 from worker import steps
 from worker.connections import Account
 from worker.errors import ConnectionUnusable, UnknownConnection
@@ -38,17 +39,22 @@ class NotReady(RevoqError):
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How the person who asked wants it dealt with: may it be tried, did a scanner find it, which row was picked."""
+    """How the person who asked wants it dealt with: may it be tried, did a scanner find it, which row was picked.
+
+    `forgotten` is the clock's: why a revocation that has lapsed is not repeated.
+    """
 
     probe: bool = True
     finding: bool = False
     picked: str | None = None
+    forgotten: str = ""
 
 
 class Dossier:
     """One credential and its plan. `values` are the names that templates may use; secret ones are held until `forget`.
 
-    `known`: this account once knew the credential · `acted`: an earlier drive sent a mutating request.
+    `known`: this account once knew the credential · `acted`: an earlier drive sent a mutating request · `returned`: an
+    earlier drive found at work what was dead.
     """
 
     def __init__(self, runtime: Runtime, plan: Plan, connection: str, terms: Terms) -> None:
@@ -59,7 +65,7 @@ class Dossier:
         self.bases: dict[str, str] = {}
         self.records: list[Record] = []
         self.candidates: Sequence[Mapping[str, Any]] | None = None
-        self.known = self.acted = False
+        self.known = self.acted = self.returned = False
         self.expires_at: int | None = None
         self._guards = Guards()
 
@@ -119,6 +125,8 @@ class Dossier:
             trusted=self._trusted,
             probe=self.terms.probe and not self.account.never_probe,
             expires_at=self.expires_at,
+            forgotten=self.terms.forgotten,
+            returned=self.returned,
         )
 
     def ready(self, planned: Planned) -> Ready:
@@ -156,6 +164,11 @@ class Dossier:
         """The credential as the provider names it, as far as that is known by now."""
         names = self.rule.credential
         return Who(self._text(names.id), self._text(names.subject), self._text(names.tenant))
+
+    def expiry(self) -> int | None:
+        """When the credential expires by itself, as far as a step has told."""
+        moment = read_time(self._text(self.rule.credential.expires))
+        return None if moment is None else int(moment * SECOND)
 
     # ── inside ────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -35,6 +35,18 @@ def probe(job_id: str) -> None:
     show(carry(runtime(), job_id, _worker()))
 
 
+@app.task(name=Intent.RESTORE.value, throws=(Parked,))
+def restore(job_id: str) -> None:
+    """Enable one credential again that was only disabled."""
+    show(carry(runtime(), job_id, _worker()))
+
+
+@app.task(name=Intent.RECHECK.value, throws=(Parked,))
+def recheck(job_id: str) -> None:
+    """Look whether one credential that was ended has come back."""
+    show(carry(runtime(), job_id, _worker()))
+
+
 def show(decision: Decision | None) -> None:
     """Tell Celery's events how the job stands."""
     if isinstance(decision, Park):
