@@ -28,16 +28,22 @@ AT_ONCE = 200
 """What one tick starts; the next comes in seconds."""
 
 
-def look_again(runtime: Runtime) -> list[str]:
-    """Start what is due; the jobs that were started."""
+def look_again(runtime: Runtime) -> int:
+    """Start what is due and ring; how many jobs that were."""
+    started = start_due(runtime)
+    if started:
+        ring_jobs(runtime, started)
+    return len(started)
+
+
+def start_due(runtime: Runtime) -> list[str]:
+    """Commit a job for everything that is due; their ids."""
     started = []
     for recheck in rechecks.due(runtime.database, AT_ONCE):
         job = start(runtime, recheck)
         if job is not None:
             started.append(job)
-            log.info("rechecked", kind=recheck.kind.value, job=job, after=recheck.after)
-    if started:
-        ring_jobs(runtime, started)
+            log.info("recheck_started", kind=recheck.kind.value, job=job, after=recheck.after)
     return started
 
 

@@ -9,11 +9,18 @@ from scheduler.follow import follow
 from scheduler.submit import Receipt, ring_jobs
 from worker.app import URGENT
 from worker.ledger import reads, rechecks
-from worker.ledger.rows import Job
+from worker.ledger.rows import Job, Submitted
 from worker.runtime import Runtime
 
 
 def restore(runtime: Runtime, job_id: str, *, requester: str, why: str, although_leaked: bool = False) -> Receipt:
+    """Order the restoration, and ring."""
+    submitted = reopen(runtime, job_id, requester=requester, why=why, although_leaked=although_leaked)
+    rung = submitted.joined or ring_jobs(runtime, [submitted.job_id])
+    return Receipt(submitted.job_id, joined=submitted.joined, rung=rung)
+
+
+def reopen(runtime: Runtime, job_id: str, *, requester: str, why: str, although_leaked: bool = False) -> Submitted:
     """Order the restoration of the credential that a job has disabled; it reopens the exposure, and both trails say so.
 
     Raises MoveRefused or BadInput with nothing written.
@@ -28,9 +35,7 @@ def restore(runtime: Runtime, job_id: str, *, requester: str, why: str, although
         )
     options = {"although_leaked": leak} if leak is not None else {}
     new = follow(runtime, ended, Intent.RESTORE, requester=requester, cause=why, queue=URGENT, options=options)
-    submitted = rechecks.reopen(runtime.database, ended, new, why)
-    rung = submitted.joined or ring_jobs(runtime, [submitted.job_id])
-    return Receipt(submitted.job_id, joined=submitted.joined, rung=rung)
+    return rechecks.reopen(runtime.database, ended, new, why)
 
 
 def find_leak(runtime: Runtime, ended: Job) -> str | None:
