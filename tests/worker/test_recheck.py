@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -14,6 +13,7 @@ from scheduler.recheck import start_due
 from tests.sandbox import Sandbox
 from tests.worker.bench import Bench
 from tests.worker.later import pass_hours, with_shifted_clock
+from tests.worker.ledger.samples import at_once
 from worker.ledger import audit, moves, reads, rechecks
 from worker.ledger.rows import Job, NewJob
 
@@ -115,18 +115,8 @@ def test_two_clocks_start_each_look_once(bench: Bench, sandbox: Sandbox) -> None
     keys = [sandbox.sendgrid.add_key() for _ in range(6)]
     jobs = [bench.run("sendgrid.api_key", key.secret, "sendgrid-demo") for key in keys]
     pass_hours(bench, 1)
-    started: list[list[str]] = []
-    together = threading.Barrier(3)
 
-    def clock() -> None:
-        together.wait()
-        started.append(start_due(bench.runtime))
-
-    threads = [threading.Thread(target=clock) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    started = at_once(*[lambda: start_due(bench.runtime)] * 3)
 
     ids = [job_id for each in started for job_id in each]
     assert len(ids) == len(set(ids)) == len(jobs)
@@ -254,6 +244,24 @@ def test_what_cannot_be_probed_is_revoked_again_after_each_lapse_until_it_expire
 
     assert hours_until(bench, job) == []
     assert series(bench, job) == [("again", "repeated"), ("again", "repeated")]
+
+
+def test_two_clocks_repeat_each_lapsed_revocation_once(bench: Bench, sandbox: Sandbox) -> None:
+    """The request that changes something leaves once, whoever saw first that it was due."""
+    user = sandbox.pangolin.add_user("erin")
+    tokens = [sandbox.pangolin.add_token(user.id, hours=24 * 90) for _ in range(4)]
+    for token in tokens:
+        bench.run("pangolin.token", None, PANGOLIN, variables={"TOKEN_ID": token.id})
+    pass_hours(bench, 25)
+
+    started = [job_id for each in at_once(*[lambda: start_due(bench.runtime)] * 3) for job_id in each]
+
+    assert len(started) == len(set(started)) == len(tokens)
+    assert {bench.carry(job_id).verdict for job_id in started} == {Verdict.ACKNOWLEDGED}
+    assert not any(sandbox.alive("pangolin", token.id) for token in tokens)
+    # Our own session has expired meanwhile, so one of them was refused and sent once more.
+    answered = [call for call in sandbox.mutations("pangolin", "*/auth/revoke/*") if call.status == 200]
+    assert len(answered) == 2 * len(tokens)
 
 
 def test_a_breaker_leaves_what_lapsed_to_a_person(bench: Bench, sandbox: Sandbox) -> None:

@@ -109,10 +109,10 @@ def _keep_sealed(conn: Connection, credential: str, watch: Watch, at: int) -> No
         conn.execute(update(secrets).where(secrets.c.id == row.id).values(shred_by=until))
 
 
-def _stop(conn: Connection, credential: str, at: int) -> int:
+def _stop(conn: Connection, credential: str, at: int) -> None:
     """End the rows of a credential for which no job was started."""
     waiting = and_(rechecks.c.credential == credential, rechecks.c.job.is_(None), rechecks.c.ended_at.is_(None))
-    return conn.execute(update(rechecks).where(waiting).values(found=Found.STOPPED, ended_at=at)).rowcount
+    conn.execute(update(rechecks).where(waiting).values(found=Found.STOPPED, ended_at=at))
 
 
 def _add(conn: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -231,8 +231,8 @@ def reopen(db: Database, ended: Job, new: NewJob, why: str) -> Submitted:
         submitted = moves.submit_with(db, conn, new)
         at = db.now()
         facts = {"actor": new.requester, "why": moves.plain(why), "restored_by": submitted.job_id}
-        stopped = _stop(conn, ended.credential, at)
-        moves.tell(conn, ended.id, at, "restoration ordered", **facts, rechecks_stopped=stopped)
+        moves.tell(conn, ended.id, at, "restoration ordered", **facts)
+        _stop(conn, ended.credential, at)
     return submitted
 
 
