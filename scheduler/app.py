@@ -11,7 +11,6 @@ from worker.settings import settings
 CLOCK = "clock"
 SHRED_EVERY = 60.0
 SEAL_EVERY = 5.0
-LOOK_EVERY = 15.0
 
 __all__ = ["CLOCK", "app"]
 
@@ -23,7 +22,7 @@ def periodic() -> dict[str, Any]:
         tasks.sweep.name: chosen.sweep_every,
         tasks.shred.name: SHRED_EVERY,
         tasks.seal.name: SEAL_EVERY,
-        tasks.look_again.name: LOOK_EVERY,
+        tasks.look_again.name: chosen.sweep_every,
     }
     return {
         "beat_schedule": {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rules.errors import MoveRefused
-from rules.lifecycle import Intent, State, Verdict
+from rules.lifecycle import OPEN, Intent, State, Verdict
 from rules.recheck import told_leak
 from scheduler.follow import follow
 from scheduler.submit import Receipt, ring_jobs
@@ -50,10 +50,10 @@ def _check(runtime: Runtime, ended: Job) -> None:
         raise MoveRefused(f"{ended.id} is no revocation that has ended: there is nothing to restore")
     if ended.verdict is not Verdict.DISABLED:
         raise MoveRefused(f"{ended.id} ended as {ended.verdict}: only what was disabled can be enabled again")
-    gone = [
-        job.id
-        for job in reads.jobs_of_credential(runtime.database, ended.credential)
-        if job.id > ended.id and job.verdict is Verdict.REVOKED
-    ]
-    if gone:
-        raise MoveRefused(f"{gone[-1]} has revoked the same credential since, for good: there is nothing to restore")
+    others = [job for job in reads.jobs_of_credential(runtime.database, ended.credential) if job.id > ended.id]
+    gone = next((job.id for job in others if job.verdict is Verdict.REVOKED), None)
+    if gone is not None:
+        raise MoveRefused(f"{gone} has revoked the same credential since, for good: there is nothing to restore")
+    against = next((job for job in others if job.intent is Intent.REVOKE and job.state in OPEN), None)
+    if against is not None:
+        raise MoveRefused(f"{against.id} is {against.state} and revokes the same credential: let it end, or cancel it")

@@ -262,7 +262,10 @@ def test_only_what_is_disabled_can_be_restored(aws: Bench, moto: Moto, keys: lis
         reopen(aws.runtime, job.id, requester="ann", why="oops")
     with pytest.raises(MoveRefused, match="only what was disabled"):
         reopen(aws.runtime, gone.id, requester="ann", why="oops")
+    other = disable(aws, keys[1])
     waiting = aws.submit("aws.access_key", keys[1].secret, "aws", variables={"AKID": keys[1].id})
+    with pytest.raises(MoveRefused, match=f"{waiting} is queued and revokes the same"):
+        reopen(aws.runtime, other.id, requester="ann", why="oops")
     with pytest.raises(MoveRefused, match="no revocation that has ended"):
         reopen(aws.runtime, waiting, requester="ann", why="oops")
 

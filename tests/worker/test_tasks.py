@@ -11,4 +11,4 @@ from worker import tasks
 @pytest.mark.parametrize("intent", [Intent.REVOKE, Intent.PROBE, Intent.RESTORE, Intent.RECHECK])
 def test_every_intent_has_its_door(intent: Intent) -> None:
     """A message to a door that is not there would be dropped, and rung again for ever."""
-    assert intent.value in tasks.app.tasks
+    assert getattr(tasks, intent.value).name == intent.value
