@@ -478,7 +478,7 @@ def _check_identity(checks: _Checks, place: Place, identity: Identity) -> None:
 
 
 def _names_of(subject: Subject) -> list[str | None]:
-    return [subject.id, subject.subject, subject.tenant]
+    return [subject.id, subject.subject, subject.tenant, subject.expires]
 
 
 def is_loopback(url: str) -> bool:

@@ -47,6 +47,8 @@ def decide(plan: Plan, records: Sequence[Record], facts: Facts, now: int) -> Dec
             return case.restore()
         case Intent.ROTATE | Intent.ISSUE:
             return decide_rotation(plan, records, facts, now)
+        case Intent.RECHECK:
+            return case.recheck()
         case _:
             return case.revoke()
 
@@ -80,6 +82,38 @@ class _Case:
                 return self._again(step, tries)
             case _:
                 return Finish(Verdict.INCONCLUSIVE, last.says)
+
+    def recheck(self) -> Decision:
+        """Look whether what was ended has come back. A look that fails is repeated, and never read as dead."""
+        if self.facts.expires_at is not None and self.facts.expires_at <= self.now:
+            return Expire("the credential's own expiry has passed")
+        if self.facts.forgotten:
+            return Park(
+                Reason.CAME_BACK,
+                f"the provider has forgotten the revocation by now, and it was not repeated: {self.facts.forgotten}",
+            )
+        if not self.plan.steps or not self.facts.probe:
+            return Finish(Verdict.UNPROVABLE, "nothing can ask whether it works, or nothing may")
+        step = self.plan.steps[0]
+        tries = self._of(step)
+        return self._looked_at(step, tries) if tries else Do(step)
+
+    def _looked_at(self, step: Planned, tries: Sequence[Record]) -> Decision:
+        last = tries[-1]
+        refused = {Outcome.DEAD, Outcome.DISABLED}
+        match last.outcome:
+            case Outcome.ALIVE:
+                return Park(Reason.CAME_BACK, f"it works again: {last.says}")
+            case Outcome.DEAD | Outcome.DISABLED if in_a_row(tries, refused) < self.plan.samples:
+                return self._look_again(step, last)
+            case Outcome.DEAD | Outcome.DISABLED if self.facts.returned:
+                return Park(Reason.CAME_BACK, f"it does not work now, but it did in between: {last.says}")
+            case Outcome.DEAD | Outcome.DISABLED:
+                return Finish(Verdict(last.outcome.value), last.says)
+            case Outcome.UNPROVABLE:
+                return Finish(Verdict.UNPROVABLE, f"{last.says}; {NO_WORD}")
+            case _:
+                return self._again(step, tries)
 
     def revoke(self) -> Decision:
         """Probe, look up, act, prove: the first of them that is not settled decides."""

@@ -43,8 +43,10 @@ class Facts:
     ending in our own ledger) · `acted`: an earlier drive sent a mutating request · `picked`: a person chose the
     candidate · `trusted`: the settings lift promise 1 for this rule · `probe`: probing is allowed · `refused`: a guard
     of promise 8 speaks against acting · `retry_for`: how long something is tried, in seconds · `chance`: a random
-    number in [0, 1) · `used_at`: when the old key of a rotation was last used, in microseconds · `trusts_sinks`: an old
-    key may be retired although a sink cannot be read back.
+    number in [0, 1) · `forgotten`: the revocation has lapsed and is not repeated, for this reason · `returned`: an
+    earlier look of this incident found the credential at work, and nobody has answered that yet · `used_at`: when the
+    old key of a rotation was last used, in microseconds · `trusts_sinks`: an old key may be retired although a sink
+    cannot be read back.
     """
 
     given: frozenset[str]
@@ -57,6 +59,8 @@ class Facts:
     trusted: bool = False
     probe: bool = True
     expires_at: int | None = None
+    forgotten: str = ""
+    returned: bool = False
     used_at: int | None = None
     trusts_sinks: bool = False
 

@@ -65,6 +65,7 @@ def describe(loaded: LoadedRule) -> list[Section]:
         Section("What dies with it", _sentences(rule.also_kills)),
         Section("What lives on", _sentences(rule.residual)),
         Section("What lapses", tuple(_lapses(rule))),
+        Section("When it is looked at again", tuple(_rechecks(rule))),
         Section("What it cannot do", _sentences([*rule.cannot, *_unreached(rule, ways)])),
         Section("What nobody has tried yet", _sentences(rule.unverified)),
         Section("What the provider allows", tuple(_limits(rule))),
@@ -386,6 +387,15 @@ def _lapses(rule: Rule) -> Iterator[str]:
     for number, step in enumerate(rule.steps, start=1):
         if step.lapses is not None:
             yield f"The provider forgets what the step {step.name or number} did after {_span(step.lapses)}."
+
+
+def _rechecks(rule: Rule) -> Iterator[str]:
+    """Only what is the rule's own: the settings say it for all others."""
+    spans = rule.verification.recheck
+    if spans is not None:
+        yield f"{_all_of([_span(span) for span in spans])} after its end." if spans else "Never."
+    if rule.lifetime is not None:
+        yield f"The provider lets none live longer than {_span(rule.lifetime)}, and after that nothing is looked at."
 
 
 def _unreached(rule: Rule, ways: Sequence[Way]) -> Iterator[str]:

@@ -17,6 +17,7 @@ class Intent(StrEnum):
     ROTATE = "rotate"
     ISSUE = "issue"
     RESTORE = "restore"
+    RECHECK = "recheck"
 
 
 class State(StrEnum):
@@ -25,7 +26,7 @@ class State(StrEnum):
     QUEUED = "queued"  # In: submitted or retried. Out: claimed, cancelled.
     RUNNING = "running"  # In: claimed by one worker, under a lease. Out: every other state, or claimed anew.
     WAITING = "waiting"  # In: a wait that is written in `not_before`. Out: claimed when due, cancelled.
-    PARKED = "parked"  # In: a reason that a person must act on. Out: retried, selected, forced, cancelled.
+    PARKED = "parked"  # In: a reason that a person must act on. Out: driven again, cancelled.
     DONE = "done"  # In: a verdict. Final.
     CANCELLED = "cancelled"  # In: by a person, before the first mutating request. Final.
     EXPIRED = "expired"  # In: the credential's own expiry has passed. Final.
@@ -63,6 +64,7 @@ class Reason(StrEnum):
     BUDGET_SPENT = "budget_spent"
     PLAN_CHANGED = "plan_changed"
     STILL_IN_USE = "still_in_use"
+    CAME_BACK = "came_back"
     SINK_FAILED = "sink_failed"
 
 
@@ -132,7 +134,7 @@ MOVES: dict[tuple[State, State], str] = {
     (State.QUEUED, State.CANCELLED): "cancelled before anything was changed",
     (State.WAITING, State.CANCELLED): "cancelled before anything was changed",
     (State.PARKED, State.CANCELLED): "cancelled before anything was changed",
-    (State.PARKED, State.QUEUED): "driven again by a person",
+    (State.PARKED, State.QUEUED): "driven again",
 }
 """The allowed moves, each with the words that describe it."""
 
@@ -196,6 +198,11 @@ REASONS: dict[Reason, Ending] = {
     Reason.STILL_IN_USE: Ending(3, "the old key was used after the new one was delivered", "find who uses it"),
     Reason.SINK_FAILED: Ending(
         3, "a sink is not ready, or does not hold what it should", "mend the sink, then: revoq jobs retry ID"
+    ),
+    Reason.CAME_BACK: Ending(
+        4,
+        "it was proved dead, or its revocation has lapsed, and it may be used again",
+        "see what was done with it, and revoke it again if it works; this closes when it is dead: revoq jobs retry ID",
     ),
 }
 

@@ -57,6 +57,10 @@ class Purpose(StrEnum):
     USED = "used"  # when was the old key last used?
 
 
+MAKES_KEYS = frozenset({Intent.ROTATE, Intent.ISSUE})
+"""The intents that make a new key; driven again, they go on where they stood."""
+HANDED_IN = frozenset({Intent.REVOKE, Intent.PROBE})
+"""What is asked for with the credential in hand; what follows from it uses what was kept, as far as it needs that."""
 CHANGES = frozenset(
     {Purpose.ACT, Purpose.UNDO, Purpose.ISSUE, Purpose.DISCARD, Purpose.GRANT, Purpose.DELIVER, Purpose.RELOAD}
 )

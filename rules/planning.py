@@ -8,7 +8,7 @@ from dataclasses import replace
 from rules.errors import BadInput
 from rules.lifecycle import Intent
 from rules.loader import LoadedRule
-from rules.plan import TOKEN, Plan, Planned, Purpose, looks_of, named, names_of_action
+from rules.plan import HANDED_IN, MAKES_KEYS, TOKEN, Plan, Planned, Purpose, looks_of, named, names_of_action
 from rules.planning_rotation import order_issue, order_rotation
 from rules.schema import ProbeContent
 from rules.walk import Walk
@@ -28,6 +28,8 @@ def plan(
     Raises BadInput with a sentence for everything that is missing: a secret, a variable, a connection, a revocation.
     """
     rule = loaded.rule
+    if intent not in MAKES_KEYS:
+        _check_handed_in(loaded, intent, given)
     planner = _Planner(loaded, frozenset(given))
     match intent:
         case Intent.ROTATE | Intent.ISSUE:
@@ -35,13 +37,12 @@ def plan(
                 raise BadInput(f"where the new key goes is not said: name a sink of the settings to {intent} {rule.id}")
             steps = order_issue(planner, sinks) if intent is Intent.ISSUE else order_rotation(planner, sinks, grace)
         case Intent.RESTORE:
-            _check_handed_in(loaded, given)
             steps = planner.restore()
+        case Intent.RECHECK:
+            steps = planner.recheck()
         case Intent.PROBE:
-            _check_handed_in(loaded, given)
             steps = planner.probe()
         case _:
-            _check_handed_in(loaded, given)
             steps = planner.revoke()
     return Plan(
         rule=rule.id,
@@ -56,13 +57,13 @@ def plan(
     )
 
 
-def _check_handed_in(loaded: LoadedRule, given: Collection[str]) -> None:
+def _check_handed_in(loaded: LoadedRule, intent: Intent, given: Collection[str]) -> None:
     rule = loaded.rule
     missing = [each.variable for each in rule.depends_on_rule if not each.optional and each.variable not in given]
     if missing:
         flags = " ".join(f"--var {name}=…" for name in missing)
         raise BadInput(f"{rule.id} depends on what other rules find: give {flags}")
-    if rule.secret == "required" and TOKEN not in given:  # noqa: S105 - a word of the language
+    if intent in HANDED_IN and rule.secret == "required" and TOKEN not in given:  # noqa: S105 - a word of the language
         raise BadInput(f"{rule.id} needs the credential itself: give it on standard input")
 
 
@@ -118,6 +119,17 @@ class _Planner(Walk):
             steps.append(self.planned(step, name))
             self.learn(step)
         return steps + self._after()
+
+    def recheck(self) -> list[Planned]:
+        """Every look that can be asked, the best proof first: `rules.recheck` takes the one that fits."""
+        looks = [
+            self.look(name, Purpose.BEFORE, look.action, disables=name == "disabled")
+            for name, look in looks_of(self.rule).items()
+            if self.can_ask(look.action)
+        ]
+        if not looks:
+            raise BadInput(f"nothing that is known can ask whether this credential of {self.rule.id} works")
+        return looks
 
     def _back(self, steps: list[Planned]) -> list[Planned]:
         """The way back for a picked candidate that is disabled and turns out not to be ours."""

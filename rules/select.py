@@ -342,8 +342,8 @@ class _Test:
             fill(condition.equals),
             fill(condition.prefix),
             fill(condition.suffix),
-            _read_time(fill(condition.before)),
-            _read_time(fill(condition.after)),
+            read_time(fill(condition.before)),
+            read_time(fill(condition.after)),
             frozenset((fill(condition.not_among) or "").split("\n")),
             any(not fill(source) for source in named),
         )
@@ -392,7 +392,7 @@ def moment(value: object) -> float | None:
     return read.timestamp() if read is not None and read.tzinfo is not None else None
 
 
-def _read_time(text: str | None) -> float | None:
+def read_time(text: str | None) -> float | None:
     """Read a filled template, where seconds since 1970 are text too."""
     if text is None:
         return None

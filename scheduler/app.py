@@ -18,7 +18,12 @@ __all__ = ["CLOCK", "app"]
 def periodic() -> dict[str, Any]:
     """A tick carries nothing and is worth nothing when it is late: what is due is read from the ledger."""
     chosen = settings()
-    table = {tasks.sweep.name: chosen.sweep_every, tasks.shred.name: SHRED_EVERY, tasks.seal.name: SEAL_EVERY}
+    table = {
+        tasks.sweep.name: chosen.sweep_every,
+        tasks.shred.name: SHRED_EVERY,
+        tasks.seal.name: SEAL_EVERY,
+        tasks.look_again.name: chosen.sweep_every,
+    }
     return {
         "beat_schedule": {
             name: {"task": name, "schedule": seconds, "options": {"queue": CLOCK, "expires": max(seconds, 10.0)}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from scheduler import recheck
 from scheduler import sweep as sweeping
 from worker.app import app
 from worker.runtime import runtime
@@ -11,6 +12,12 @@ from worker.runtime import runtime
 def sweep() -> None:
     """Ring jobs that were lost and waits that are over."""
     sweeping.sweep(runtime())
+
+
+@app.task(name="look_again")
+def look_again() -> None:
+    """Look again at what was ended."""
+    recheck.look_again(runtime())
 
 
 @app.task(name="shred")

@@ -10,22 +10,21 @@ from typing import Any
 
 from rules.decision import Record
 from rules.errors import RevoqError
-from rules.lifecycle import Intent, Outcome, Reason, Stage
+from rules.lifecycle import Outcome, Reason, Stage
 from rules.loader import LoadedRule
-from rules.plan import TOKEN, Plan, Planned, Purpose
+from rules.plan import MAKES_KEYS, TOKEN, Plan, Planned, Purpose
+from rules.recheck import DONE
 from rules.schema import Rotation
 from rules.schema.rotation import JOB
 from rules.secret import Secret
 from worker.dossier import Dossier, NotReady, Terms
 from worker.envelopes import EXTRACTED, TOKEN_KIND, open_row, owner_of, seal_row
 from worker.errors import SafeError
-from worker.ledger import moves, reads
-from worker.ledger.rows import Claim, Job, Staged, Step
+from worker.ledger import moves, reads, rechecks
+from worker.ledger.rows import Claim, Job, SealedSecret, Staged, Step
 from worker.runtime import Runtime
 from worker.step import Result
 
-ROTATIONS = frozenset({Intent.ROTATE, Intent.ISSUE})
-"""The intents that make a new key; driven again, they go on where they stood."""
 LASTING = frozenset(
     {
         Purpose.READ,
@@ -48,11 +47,12 @@ class Case(Dossier):
 
     def __init__(self, runtime: Runtime, claim: Claim) -> None:
         """Take the tools; `open` does the work."""
-        self._claim, self._job = claim, claim.job
-        super().__init__(runtime, Plan.from_json(self._job.plan), self._job.connection, terms_of(self._job))
-        credential = reads.credential(runtime.database, self._job.credential)
+        self._claim, self.job = claim, claim.job
+        self.acted_by: set[str] = set()
+        super().__init__(runtime, Plan.from_json(self.job.plan), self.job.connection, terms_of(self.job))
+        credential = reads.credential(runtime.database, self.job.credential)
         self.expires_at = credential.expires_at
-        self._owner = owner_of(self._job.rule, self._job.connection, credential.fingerprint)
+        self._owner = owner_of(self.job.rule, self.job.connection, credential.fingerprint)
 
     def open(self) -> None:
         """Fetch rule, connection, secrets and history.
@@ -61,8 +61,8 @@ class Case(Dossier):
         be asked who we are.
         """
         loaded = self._fetch_rule()
-        inputs = {name: str(value) for name, value in self._job.inputs.items()}
-        self.begin(loaded, {**inputs, JOB: self._job.id}, self._open_secrets())
+        inputs = {name: str(value) for name, value in self.job.inputs.items()}
+        self.begin(loaded, {**inputs, JOB: self.job.id}, self._open_secrets())
         self._read_history()
 
     def record(self, planned: Planned, number: int, result: Result) -> None:
@@ -81,6 +81,7 @@ class Case(Dossier):
             for name, secret in result.secrets.items()
         ]
         self.learn(planned, result, now)
+        self.expires_at = self.expiry() or self.expires_at
         moves.record(
             database,
             self._claim,
@@ -99,10 +100,10 @@ class Case(Dossier):
 
     def _fetch_rule(self) -> LoadedRule:
         try:
-            loaded = self.runtime.catalogue.get(self._job.rule)
+            loaded = self.runtime.catalogue.get(self.job.rule)
         except RevoqError as error:
             raise NotReady(Reason.PLAN_CHANGED, f"{error}; were the rules changed since the submission?") from None
-        if loaded.digest != self._job.rule_digest:
+        if loaded.digest != self.job.rule_digest:
             raise NotReady(Reason.PLAN_CHANGED, f"{loaded.file} was changed since the submission")
         return loaded
 
@@ -111,7 +112,7 @@ class Case(Dossier):
         now = self.runtime.database.now()
         found = {}
         try:
-            for row in reads.secrets_of(self.runtime.database, self._job.id):
+            for row in self._sealed():
                 kind, _, name = row.kind.partition(":")
                 secret = open_row(self.runtime.safe, row, owner=self._owner, now=now)
                 found[TOKEN if kind == TOKEN_KIND else name] = secret
@@ -119,8 +120,14 @@ class Case(Dossier):
             raise NotReady(Reason.DENIED, str(error)) from None
         return found
 
+    def _sealed(self) -> list[SealedSecret]:
+        """What was sealed for this job; one that follows another opens what is kept of the credential."""
+        if self.job.options.get("kept"):
+            return rechecks.kept_secrets(self.runtime.database, self.job.credential)
+        return reads.secrets_of(self.runtime.database, self.job.id)
+
     def _read_history(self) -> None:
-        database, job = self.runtime.database, self._job
+        database, job = self.runtime.database, self.job
         self.known = reads.known(database, job.credential, self.where)
         for step in reads.steps(database, job.id):
             if step.outcome is None or step.ended_at is None:
@@ -128,7 +135,7 @@ class Case(Dossier):
             if step.drive == job.drive:
                 self._recall(step, record_of(step))
                 self.candidates = (step.evidence or {}).get("candidates", self.candidates)
-            elif self.plan.intent in ROTATIONS:
+            elif self.plan.intent in MAKES_KEYS:
                 self._go_on(step)
             else:
                 self._remember(step)
@@ -145,13 +152,17 @@ class Case(Dossier):
     def _remember(self, step: Step) -> None:
         """Of an earlier drive, only what is evidence still counts: that it was alive, and that we acted."""
         self.known |= step.outcome is Outcome.ALIVE
+        awaited = self.job.options.get("watched") == self.job.drive
+        self.returned |= awaited and step.outcome is Outcome.ALIVE
+        if step.purpose == Purpose.ACT and step.outcome in DONE:
+            self.acted_by.add(step.name)
         self.acted |= step.purpose == Purpose.ACT and step.outcome not in {Outcome.NOT_SENT, Outcome.RETRY}
 
     def _told(self, outcome: Outcome, now: int) -> dict[str, Any]:
         """What a step tells about the credential itself; in a rotation that is the target, and no look is at it."""
         who = self.who()
-        told: dict[str, Any] = {"provider_id": who.id, "subject": who.subject}
-        if self.plan.intent in ROTATIONS:
+        told: dict[str, Any] = {"provider_id": who.id, "subject": who.subject, "expires_at": self.expiry()}
+        if self.plan.intent in MAKES_KEYS:
             return {name: value for name, value in told.items() if value is not None}
         if outcome is Outcome.ALIVE:
             told |= {"alive_at": now, "alive_where": self.where}
@@ -161,7 +172,7 @@ class Case(Dossier):
     def _staged(self, planned: Planned, result: Result) -> list[Staged]:
         """The keys of the target that come to a stage by this step."""
         rotation = self.rule.rotation
-        if rotation is None or self.plan.intent not in ROTATIONS:
+        if rotation is None or self.plan.intent not in MAKES_KEYS:
             return []
         new, old = self.values.get(rotation.key), self.values.get(rotation.old)
         stages: list[tuple[str | Secret | None, Stage]] = []
@@ -187,7 +198,12 @@ class Case(Dossier):
 def terms_of(job: Job) -> Terms:
     """The options of a job, as they were kept."""
     options = job.options
-    return Terms(bool(options.get("probe", True)), bool(options.get("finding")), options.get("picked"))
+    return Terms(
+        probe=bool(options.get("probe", True)),
+        finding=bool(options.get("finding")),
+        picked=options.get("picked"),
+        forgotten=str(options.get("forgotten", "")),
+    )
 
 
 def record_of(step: Step) -> Record:

@@ -20,7 +20,7 @@ from rules.plan import ACTOR, TOKEN, Plan, Planned, part_of
 from rules.schema import Rule
 from rules.schema.rotation import LAST_USED
 from rules.secret import Secret
-from rules.select import moment
+from rules.select import read_time
 from worker import steps
 from worker.connections import Account
 from worker.errors import ConnectionUnusable, UnknownConnection
@@ -40,17 +40,22 @@ class NotReady(RevoqError):
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How the person who asked wants it dealt with: may it be tried, did a scanner find it, which row was picked."""
+    """How the person who asked wants it dealt with: may it be tried, did a scanner find it, which row was picked.
+
+    `forgotten` is the clock's: why a revocation that has lapsed is not repeated.
+    """
 
     probe: bool = True
     finding: bool = False
     picked: str | None = None
+    forgotten: str = ""
 
 
 class Dossier:
     """One credential and its plan. `values` are the names that templates may use; secret ones are held until `forget`.
 
-    `known`: this account once knew the credential · `acted`: an earlier drive sent a mutating request.
+    `known`: this account once knew the credential · `acted`: an earlier drive sent a mutating request · `returned`: an
+    earlier drive found at work what was dead.
     """
 
     def __init__(self, runtime: Runtime, plan: Plan, connection: str, terms: Terms) -> None:
@@ -61,7 +66,7 @@ class Dossier:
         self.bases: dict[str, str] = {}
         self.records: list[Record] = []
         self.candidates: Sequence[Mapping[str, Any]] | None = None
-        self.known = self.acted = False
+        self.known = self.acted = self.returned = False
         self.expires_at: int | None = None
         self._guards = Guards()
 
@@ -124,6 +129,8 @@ class Dossier:
             expires_at=self.expires_at,
             used_at=self._used_at(),
             trusts_sinks=self._trusts_sinks(),
+            forgotten=self.terms.forgotten,
+            returned=self.returned,
         )
 
     def ready(self, planned: Planned) -> Ready:
@@ -162,6 +169,11 @@ class Dossier:
         names = self.rule.credential
         return Who(self._text(names.id), self._text(names.subject), self._text(names.tenant))
 
+    def expiry(self) -> int | None:
+        """When the credential expires by itself, as far as a step has told."""
+        moment = read_time(self._text(self.rule.credential.expires))
+        return None if moment is None else int(moment * SECOND)
+
     # ── inside ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
@@ -170,7 +182,7 @@ class Dossier:
 
     def _used_at(self) -> int | None:
         """When the old key of a rotation was last used, in microseconds."""
-        seconds = moment(self.values.get(LAST_USED))
+        seconds = read_time(self._text(LAST_USED))
         return None if seconds is None else int(seconds * SECOND)
 
     def _trusts_sinks(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Mapping
+from functools import partial
 
 import structlog
 
@@ -17,6 +18,7 @@ from rules.decision import SECOND, Decision, Do, Expire, Finish, Park, Wait, bac
 from rules.errors import RevoqError
 from rules.lifecycle import Outcome, Reason
 from rules.plan import CHANGES, Planned
+from worker.aftercare import after_end, after_look
 from worker.case import Case
 from worker.dossier import NotReady, unformed
 from worker.errors import ClaimLost, ConnectionUnusable, ExchangeError, Held
@@ -166,12 +168,21 @@ def _end(runtime: Runtime, claim: Claim, decision: Decision, case: Case | None =
             log.info("waiting", why=why)
         case Park(reason, says):
             candidates = case.candidates if case is not None and reason is Reason.NEEDS_SELECTION else None
-            moves.park(database, claim, reason, says, candidates)
+            moves.park(database, claim, reason, says, candidates, also=after_look(case, decision))
             log.info("parked", reason=reason.value, says=says)
         case Finish(verdict, says):
-            moves.finish(database, claim, verdict, says, shred_by=database.now())
+            watch = after_end(case, verdict)
+            moves.finish(
+                database,
+                claim,
+                verdict,
+                says,
+                shred_by=None if watch is not None else database.now(),
+                rechecks=watch.told if watch is not None else None,
+                also=partial(watch.begin, job=claim.job) if watch is not None else after_look(case, decision),
+            )
             log.info("done", verdict=verdict.value, says=says)
         case Expire(says):
-            moves.expire(database, claim, says, shred_by=database.now())
+            moves.expire(database, claim, says, shred_by=database.now(), also=after_look(case, decision))
             log.info("expired", says=says)
     return decision

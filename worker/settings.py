@@ -386,6 +386,9 @@ class Settings(BaseSettings):
     request_timeout: Span = Field(default="30s", validate_default=True)
     retry_for: Span = 7 * 86400.0
     shred_after: Span = 30 * 86400.0
+    recheck: list[Span] = Field(default_factory=lambda: [3600.0, 25 * 3600.0, 7 * 86400.0])
+    again_per_credential: int = Field(default=5, ge=0)
+    again_per_connection: int = Field(default=500, ge=0)
     ring_after: Span = 60.0
     sweep_every: Span = 5.0
     urgent_threads: int = Field(default=8, ge=1, le=1000)

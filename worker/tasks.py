@@ -49,7 +49,13 @@ def issue(job_id: str) -> None:
 
 @app.task(name=Intent.RESTORE.value, throws=(Parked,))
 def restore(job_id: str) -> None:
-    """Enable one credential again."""
+    """Enable one credential again that was only disabled."""
+    show(carry(runtime(), job_id, _worker()))
+
+
+@app.task(name=Intent.RECHECK.value, throws=(Parked,))
+def recheck(job_id: str) -> None:
+    """Look whether one credential that was ended has come back."""
     show(carry(runtime(), job_id, _worker()))
 
 

@@ -76,6 +76,7 @@ class Verification(Model):
 
     `samples` dead answers in a row, `spacing` apart; while `window` has not passed since the last mutating request, an
     alive answer means "still settling". `disabled` is the look that shows whether the credential is disabled.
+    `recheck` says how long after its end a credential is looked at again, where the settings' own times do not fit.
     """
 
     samples: int = Field(default=1, ge=1, le=10)
@@ -83,6 +84,7 @@ class Verification(Model):
     window: Duration = 30.0
     content: ProbeContent | None = None
     disabled: ProbeContent | None = None
+    recheck: list[Duration] | None = None
 
 
 class Recognition(Acting):

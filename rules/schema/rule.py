@@ -73,6 +73,7 @@ class Rule(Model):
     variables: dict[Name, Variable] = {}
     hosts: dict[Name, list[str]] = {}
     credential: Subject = Subject()
+    lifetime: Duration | None = None
     verification: Verification = Verification()
     recognition: Recognition | None = None
     limits: Limits | None = None

@@ -21,8 +21,9 @@ class Variable(Model):
 
 
 class Subject(Model):
-    """Ours: the names that hold what identifies the credential, once they are known."""
+    """Ours: the names that hold what identifies the credential, and when it expires, once they are known."""
 
     id: Name | None = None
     subject: Name | None = None
     tenant: Name | None = None
+    expires: Name | None = None

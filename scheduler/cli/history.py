@@ -9,8 +9,8 @@ from scheduler.cli import story
 from scheduler.cli.desk import open_ledger, open_settings
 from scheduler.cli.intake import SecretCommand, read_secret
 from scheduler.cli.output import JSON, formatted, say, write_json, write_table
-from scheduler.cli.present import ago, job_line, standing
-from worker.ledger import reads
+from scheduler.cli.present import ago, job_line, standing, told
+from worker.ledger import reads, rechecks
 from worker.safe import Ring, Safe
 
 
@@ -38,3 +38,7 @@ def command(form: str) -> None:
             for line in lines
         ]
         write_table(["id", "what", "stands", "age"], rows)
+        for credential in dict.fromkeys(line.credential for line in lines):
+            coming = [row.due for row in rechecks.of_credential(db, credential) if row.ended_at is None]
+            if coming:
+                say(f"\nLooked at again on {told(min(coming))}, and {len(coming)} times in all.")

@@ -8,9 +8,11 @@ import click
 
 from rules.errors import BadInput, MoveRefused
 from rules.lifecycle import Intent, Reason, State
+from scheduler import restore as restoring
 from scheduler.bell import BrokerDown, ring
 from scheduler.cli import story
-from scheduler.cli.desk import open_ledger, open_settings, requester
+from scheduler.cli.desk import open_ledger, open_runtime, open_settings, requester
+from scheduler.cli.ordering import tell_receipt
 from scheduler.cli.output import JSON, formatted, note, say, write_json, write_lines, write_table
 from scheduler.cli.present import ago, job_line, standing
 from worker.errors import UnknownJob
@@ -36,7 +38,7 @@ def command() -> None:
 @click.option("--reason", metavar="WORD", help="Why it is parked, or what it waits for, such as still_alive.")
 @click.option("--rule", metavar="ID")
 @click.option("--connection", metavar="NAME")
-@click.option("--intent", type=click.Choice([Intent.REVOKE.value, Intent.PROBE.value]))
+@click.option("--intent", type=click.Choice([intent.value for intent in Intent]))
 @click.option("--limit", type=click.IntRange(1, MOST), default=LISTED, show_default=True)
 @click.option("--before", metavar="ID", help="Older than this job: the last one of the page before.")
 @formatted
@@ -131,6 +133,20 @@ def cancel(job_ids: Sequence[str], reason: str) -> None:
         say(f"{job_id} is cancelled")
     if len(done) < len(job_ids):
         click.get_current_context().exit(REFUSED)
+
+
+@command.command(name="restore")
+@click.argument("job_id", metavar="ID")
+@click.option("--reason", required=True, metavar="TEXT", help="Why; it is kept in the audit trail.")
+@click.option("--although-leaked", is_flag=True, help="Also where it was disabled because it got about.")
+@formatted
+def restore(job_id: str, reason: str, form: str, *, although_leaked: bool) -> None:
+    """Enable again what a job has disabled, and prove that it works: whoever has it can use it from then on."""
+    runtime = open_runtime(open_settings())
+    receipt = restoring.restore(runtime, job_id, requester=requester(), why=reason, although_leaked=although_leaked)
+    if not receipt.rung:
+        note("the broker does not answer; the job is safe in the ledger and is rung when the broker is back")
+    tell_receipt(receipt, form)
 
 
 def parked_for(db: Database, reason: str) -> Iterator[JobLine]:

@@ -6,10 +6,12 @@ receipt      job joined rung
 job line     id intent rule connection state verdict reason says drive attempt queue priority requester cause ticket
              owner batch parent submitted_at due_at ended_at
 job          job line + exit_code means advice credential{…} inputs options steps[…] candidates[{id shown}] secrets[…]
+             rechecks[…]
 credential   id provider_id subject expires_at first_seen_at alive_at dead_at
 step         number drive name purpose mutating state outcome says method url taken evidence retry_after started_at
              ended_at
 secret       kind sealed_at shred_by shredded_at
+recheck      number kind due_at found job incident ended_at
 dry run      dry_run intent rule connection plan would verdict reason says exit_code means reads[…] requests[…]
              candidates[{id shown}] held joins
 read         name purpose outcome says method url taken evidence retry_after
@@ -34,6 +36,7 @@ from rules.guard import Who
 from rules.lifecycle import Ending, Reason, State, Verdict, ending
 from rules.loader import LoadedRule
 from rules.plan import Purpose
+from worker.ledger.rechecks import Recheck
 from worker.ledger.rows import AuditRow, Credential, Hold, Job, JobLine, SealedSecret, Step
 from worker.rehearsal import Coming, Taken
 from worker.settings import Connection
@@ -114,7 +117,11 @@ def job_line(job: Job | JobLine) -> dict[str, Any]:
 
 
 def job_whole(
-    job: Job, credential: Credential, steps: Iterable[Step], secrets: Iterable[SealedSecret]
+    job: Job,
+    credential: Credential,
+    steps: Iterable[Step],
+    secrets: Iterable[SealedSecret],
+    rechecks: Iterable[Recheck],
 ) -> dict[str, Any]:
     """All that may be shown of a job."""
     how = ending_of(job)
@@ -129,6 +136,7 @@ def job_whole(
         "steps": [step_row(step) for step in steps],
         "candidates": job.candidates or [],
         "secrets": [secret_row(secret) for secret in secrets],
+        "rechecks": [recheck_row(recheck) for recheck in rechecks],
     }
 
 
@@ -178,6 +186,19 @@ def secret_row(secret: SealedSecret) -> dict[str, Any]:
         "sealed_at": moment(secret.created_at),
         "shred_by": moment(secret.shred_by),
         "shredded_at": moment(secret.shredded_at),
+    }
+
+
+def recheck_row(recheck: Recheck) -> dict[str, Any]:
+    """One look after a job's end, or one repetition of what it did."""
+    return {
+        "number": recheck.number,
+        "kind": recheck.kind.value,
+        "due_at": moment(recheck.due),
+        "found": recheck.found.value if recheck.found is not None else None,
+        "job": recheck.job,
+        "incident": recheck.incident,
+        "ended_at": moment(recheck.ended_at),
     }
 
 

@@ -6,20 +6,37 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rules.lifecycle import Reason, State
+from rules.recheck import Found, Kind
 from scheduler.cli.present import advice_for, describe_candidate, ending_of, job_whole, standing, told
-from worker.ledger import reads
+from worker.ledger import reads, rechecks
 from worker.ledger.database import Database
+from worker.ledger.rechecks import Recheck
 from worker.ledger.rows import Credential, Job, JobLine, Step
 
 Line = tuple[int, str]
 """An indentation and a paragraph."""
+FOUND = {
+    Found.DEAD: "still dead",
+    Found.CAME_BACK: "it worked again",
+    Found.UNPROVABLE: "nothing could be asked",
+    Found.EXPIRED: "it has expired",
+    Found.REPEATED: "done",
+    Found.LEFT: "left to a person",
+    Found.STOPPED: "not needed any more",
+}
 DIGEST_SHOWN = 32
 """Characters of a digest that a person sees; JSON has all of it."""
 
 
 def gather(db: Database, job: Job) -> dict[str, Any]:
     """All that the ledger may show of a job."""
-    return job_whole(job, reads.credential(db, job.credential), reads.steps(db, job.id), reads.secrets_of(db, job.id))
+    return job_whole(
+        job,
+        reads.credential(db, job.credential),
+        reads.steps(db, job.id),
+        reads.secrets_of(db, job.id),
+        rechecks.of_job(db, job.id),
+    )
 
 
 def tell(db: Database, job: Job) -> Iterator[Line]:
@@ -31,6 +48,7 @@ def tell(db: Database, job: Job) -> Iterator[Line]:
     yield 0, ""
     yield from _steps(steps)
     yield from headline(job, steps)
+    yield from looks(rechecks.of_job(db, job.id))
 
 
 def what(job: Job | JobLine) -> str:
@@ -62,6 +80,18 @@ def headline(job: Job, steps: Sequence[Step]) -> Iterator[Line]:
         yield 4, f"revoq jobs cancel {job.id} --reason TEXT"
 
 
+def looks(found: Sequence[Recheck]) -> Iterator[Line]:
+    """When what a job ended is looked at again, or revoked again, and what came of it."""
+    if not found:
+        return
+    yield 2, "Looked at again:"
+    for recheck in found:
+        verb = "revoked again" if recheck.kind is Kind.AGAIN else "a look"
+        came = FOUND[recheck.found] if recheck.found is not None else "not yet"
+        job = f" · {recheck.job}" if recheck.job is not None else ""
+        yield 4, f"{told(recheck.due)} · {verb}: {came}{job}"
+
+
 def _advice(text: str) -> Iterator[Line]:
     """A command that ends the advice stands on a line of its own, so that it can be copied."""
     words, then, command = text.partition("then: revoq ")
@@ -76,6 +106,8 @@ def _asked(job: Job) -> Iterator[Line]:
         if text:
             said.append(f"{word} {text}")
     yield 2, ", ".join(said)
+    if job.parent is not None:
+        yield 2, f"It follows {job.parent}"
     if job.inputs:
         yield 2, "Given: " + ", ".join(f"{name}={value}" for name, value in job.inputs.items())
     if not job.options.get("probe", True):

@@ -7,14 +7,22 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import update
 
+from rules.errors import MoveRefused
 from rules.lifecycle import Intent, Reason, Verdict
+from rules.recheck import Found
+from scheduler.recheck import start_due
+from scheduler.restore import reopen
 from tests.sandbox import Sandbox
 from tests.servers.moto import Key, Moto
 from tests.worker.bench import Bench, open_bench
 from worker import amazon
+from worker.ledger import audit, reads, rechecks, tables
+from worker.ledger.rows import Job
 
 ROOT = Path(__file__).parents[2]
 KINGFISHER = """
@@ -198,3 +206,85 @@ for name, given in (("aws.access_key", {"AKID", "TOKEN"}), ("sendgrid.api_key", 
     refused, other = done.stdout.splitlines()
     assert "boto3, which is not installed: pip install 'revoq[aws]'" in refused
     assert other == "None"
+
+
+# ── the restoration that a person orders ──────────────────────────────────────────────────────────────────────────
+
+
+def disable(aws: Bench, key: Key, **options: Any) -> Job:
+    """A key that a job has disabled."""
+    job = aws.run("aws.access_key", key.secret, "aws", variables={"AKID": key.id}, **options)
+    assert job.verdict is Verdict.DISABLED
+    return job
+
+
+def test_what_was_disabled_is_restored_from_its_job_alone(aws: Bench, moto: Moto, keys: list[Key]) -> None:
+    """Nothing is handed in again: it works, both trails tell it, and nobody looks for it to be dead any more."""
+    job = disable(aws, keys[2])
+    database = aws.runtime.database
+    assert [row.found for row in rechecks.of_job(database, job.id)] == [None] * 3
+
+    ordered = reopen(aws.runtime, job.id, requester="ann", why="the wrong Tuesday")
+    restored = aws.carry(ordered.job_id, rounds=9)
+
+    assert (restored.verdict, restored.parent, restored.cause) == (Verdict.RESTORED, job.id, "the wrong Tuesday")
+    assert statuses(moto, keys) == ["Active"] * 4
+    told = [row.facts for row in reads.audit_rows(database, job.id, 100)][-1]
+    assert (told["event"], told["restored_by"], told["actor"]) == ("restoration ordered", restored.id, "ann")
+    assert [row.found for row in rechecks.of_job(database, job.id)] == [Found.STOPPED] * 3
+    assert rechecks.kept_secrets(database, job.credential) == []
+    with database.read() as connection:
+        assert list(audit.verify(connection)) == []
+
+
+def test_what_got_about_is_not_restored_by_accident(aws: Bench, moto: Moto, keys: list[Key]) -> None:
+    """Where the reason says that it leaked, restoring it is refused; going past that is said, and kept."""
+    job = disable(aws, keys[2], cause="leaked in a build log")
+
+    with pytest.raises(MoveRefused, match="--although-leaked"):
+        reopen(aws.runtime, job.id, requester="ann", why="they need it")
+    assert reads.jobs(aws.runtime.database, intent=Intent.RESTORE) == []
+
+    ordered = reopen(aws.runtime, job.id, requester="ann", why="they need it", although_leaked=True)
+    restored = aws.carry(ordered.job_id, rounds=9)
+
+    assert restored.verdict is Verdict.RESTORED
+    assert restored.options["although_leaked"]
+
+
+def test_only_what_is_disabled_can_be_restored(aws: Bench, moto: Moto, keys: list[Key]) -> None:
+    """What was deleted since, and what is no ended revocation, is refused in a sentence."""
+    job = disable(aws, keys[2])
+    gone = aws.run("aws.access_key", keys[2].secret, "aws", variables={"AKID": keys[2].id, "DELETE": "yes"})
+    assert gone.verdict is Verdict.REVOKED
+
+    with pytest.raises(MoveRefused, match="for good"):
+        reopen(aws.runtime, job.id, requester="ann", why="oops")
+    with pytest.raises(MoveRefused, match="only what was disabled"):
+        reopen(aws.runtime, gone.id, requester="ann", why="oops")
+    other = disable(aws, keys[1])
+    waiting = aws.submit("aws.access_key", keys[1].secret, "aws", variables={"AKID": keys[1].id})
+    with pytest.raises(MoveRefused, match=f"{waiting} is queued and revokes the same"):
+        reopen(aws.runtime, other.id, requester="ann", why="oops")
+    with pytest.raises(MoveRefused, match="no revocation that has ended"):
+        reopen(aws.runtime, waiting, requester="ann", why="oops")
+
+
+def test_what_is_enabled_by_somebody_else_is_an_incident(aws: Bench, moto: Moto, keys: list[Key]) -> None:
+    """Disabled is the end that is undone most easily: the first look sees it listed as active."""
+    job = disable(aws, keys[2])
+    moto.iam(keys[0]).update_access_key(UserName="ann", AccessKeyId=keys[2].id, Status="Active")
+    due_now(aws, job)
+
+    (started,) = start_due(aws.runtime)
+    look = aws.carry(started, rounds=9)
+
+    assert look.reason == Reason.CAME_BACK
+    assert aws.outline(look) == [("before", "disabled", "alive")]
+
+
+def due_now(bench: Bench, job: Job) -> None:
+    """The first look of a job is due."""
+    first = (tables.rechecks.c.after == job.id) & (tables.rechecks.c.number == 1)
+    with bench.runtime.database.begin() as connection:
+        connection.execute(update(tables.rechecks).where(first).values(due=1))

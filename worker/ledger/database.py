@@ -57,6 +57,7 @@ class Lock(IntEnum):
     SEALER = 2  # folding audit rows into the seals
     CHAIN = 3  # writing to the chain that belongs to no job; taken last
     HOLDS = 4  # alone: switching a hold; shared: intending a mutating request
+    AGAIN = 5  # counting what the clock revoked again, and revoking one more
 
 
 class Database:

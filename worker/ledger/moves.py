@@ -3,13 +3,14 @@
 A worker's verbs take its `Claim`: every write repeats the fence, and ClaimLost says that somebody else was there first.
 A person's verbs take an `actor`. What is allowed stands in `rules.lifecycle.MOVES`; what comes next, in `rules.decide`.
 
-Locks are taken in one order, so that no two moves wait for each other: holds, job, credential, secrets, global chain.
+Locks are taken in one order, so that no two moves wait for each other: holds, repetitions, job, credential, secrets,
+rechecks, global chain.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -76,6 +77,9 @@ REQUEST = ("ticket", "owner", "cause", "queue", "priority")
 LEARNED = frozenset({"provider_id", "subject", "expires_at", "alive_at", "alive_where", "dead_at"})
 """What a step may teach about its credential."""
 
+Also = Callable[[Connection, int], None]
+"""What else is written in the transaction that ends a claim; it is given the moment."""
+
 
 def permit(before: State, after: State) -> None:
     """Refuse a move that the lifecycle does not list."""
@@ -92,19 +96,24 @@ def submit(db: Database, new: NewJob) -> Submitted:
     A join that is more urgent makes the open job as urgent, and one that brings secrets gives them to a job whose own
     were shredded; it changes nothing else, and is told on the job's chain.
     """
-    new = _cleaned(new)
     with db.begin() as conn:
-        at = db.now()
-        credential = _credential(db, conn, new, at)
-        while True:
-            # The partial unique index decides between two that come at once: one inserts, the other finds its row.
-            opened = _open(db, conn, new, credential, at)
-            if opened is not None:
-                return Submitted(opened, joined=False)
-            joined = _join(conn, new, credential, at)
-            if joined is not None:
-                return Submitted(joined, joined=True)
-            # The open job ended between the two looks, so its place is free now.
+        return submit_with(db, conn, new)
+
+
+def submit_with(db: Database, conn: Connection, new: NewJob) -> Submitted:
+    """The same within a transaction that also does something else."""
+    new = _cleaned(new)
+    at = db.now()
+    credential = _credential(db, conn, new, at)
+    while True:
+        # The partial unique index decides between two that come at once: one inserts, the other finds its row.
+        opened = _open(db, conn, new, credential, at)
+        if opened is not None:
+            return Submitted(opened, joined=False)
+        joined = _join(conn, new, credential, at)
+        if joined is not None:
+            return Submitted(joined, joined=True)
+        # The open job ended between the two looks, so its place is free now.
 
 
 def _credential(db: Database, conn: Connection, new: NewJob, at: int) -> str:
@@ -350,23 +359,42 @@ def wait(
 
 
 def park(
-    db: Database, claim: Claim, reason: Reason, says: str, candidates: Sequence[Mapping[str, Any]] | None = None
+    db: Database,
+    claim: Claim,
+    reason: Reason,
+    says: str,
+    candidates: Sequence[Mapping[str, Any]] | None = None,
+    *,
+    also: Also | None = None,
 ) -> None:
     """running→parked: a person is needed."""
     rows = None if candidates is None else [dict(candidate) for candidate in candidates]
     told = {"reason": Reason(reason), "says": plain(says)}
-    _leave(db, claim, State.PARKED, {**told, "candidates": rows}, {**told, "candidates": rows})
+    _leave(db, claim, State.PARKED, {**told, "candidates": rows}, {**told, "candidates": rows}, also=also)
 
 
-def finish(db: Database, claim: Claim, verdict: Verdict, says: str, *, shred_by: int | None = None) -> None:
-    """running→done. The job's secrets are shredded by `shred_by`, where that is sooner than what they were given."""
+def finish(
+    db: Database,
+    claim: Claim,
+    verdict: Verdict,
+    says: str,
+    *,
+    shred_by: int | None = None,
+    rechecks: Sequence[Mapping[str, Any]] | None = None,
+    also: Also | None = None,
+) -> None:
+    """running→done. The job's secrets are shredded by `shred_by`, where that is sooner than what they were given.
+
+    `rechecks` tells the trail what `also` writes: when the credential is looked at again.
+    """
     told = {"verdict": Verdict(verdict), "says": plain(says)}
-    _leave(db, claim, State.DONE, told, told, shred_by=shred_by)
+    facts = {**told, "rechecks": rechecks or None}
+    _leave(db, claim, State.DONE, told, facts, shred_by=shred_by, also=also)
 
 
-def expire(db: Database, claim: Claim, says: str, *, shred_by: int | None = None) -> None:
+def expire(db: Database, claim: Claim, says: str, *, shred_by: int | None = None, also: Also | None = None) -> None:
     """running→expired: the credential's own expiry has passed."""
-    _leave(db, claim, State.EXPIRED, {"says": plain(says)}, {"says": plain(says)}, shred_by=shred_by)
+    _leave(db, claim, State.EXPIRED, {"says": plain(says)}, {"says": plain(says)}, shred_by=shred_by, also=also)
 
 
 def give_back(db: Database, claim: Claim, why: str) -> None:
@@ -391,6 +419,7 @@ def _leave(
     facts: Mapping[str, Any],
     *,
     shred_by: int | None = None,
+    also: Also | None = None,
 ) -> None:
     """End the claim by one move out of `running`."""
     permit(State.RUNNING, after)
@@ -400,6 +429,8 @@ def _leave(
         row = {"state": after, "lease_until": None, **stamps, **changes}
         told = _advance(conn, claim, at, f"{State.RUNNING}→{after}", row, facts)
         _hasten(conn, claim.job.id, shred_by)
+        if also is not None:
+            also(conn, at)
     claim.head = told.head
 
 
@@ -455,25 +486,44 @@ def _lost(claim: Claim) -> ClaimLost:
 def retry(db: Database, job_id: str, *, actor: str, why: str, picked: str | None = None) -> None:
     """parked→queued: drive it again, from the start; `picked` is the candidate's id that a person chose."""
     with db.begin() as conn:
-        at = db.now()
         job = _locked(conn, job_id)
         if job.state is not State.PARKED:
             raise MoveRefused(f"{job.id} is {job.state}: only a parked job can be driven again")
-        options = {name: value for name, value in job.options.items() if name != "picked"}
         if picked is not None:
             _check_pick(job, picked)
-            options["picked"] = picked
-        changes = {
-            "options": options,
-            "drive": job.drive + 1,
-            "attempt": 0,
-            "not_before": at,
-            "reason": None,
-            "says": None,
-            "candidates": None,
-        }
-        facts = {"why": plain(why), "picked": picked, "drive": job.drive + 1, "was": job.reason}
-        _step_in(conn, job, State.QUEUED, at, actor, changes, facts)
+        options = {} if picked is None else {"picked": picked}
+        _drive_again(conn, job, db.now(), actor, why, options)
+
+
+def look_on(db: Database, conn: Connection, job_id: str, *, actor: str, why: str) -> None:
+    """Drive a job that is open again for another look, where it is parked: the answer that is awaited stays awaited."""
+    job = _locked(conn, job_id)
+    if job.state is State.PARKED:
+        _drive_again(conn, job, db.now(), actor, why, {"watched": job.drive + 1})
+
+
+def tell(conn: Connection, job_id: str, at: int, event: str, *, says: str | None = None, **facts: Any) -> None:
+    """Add to a job's chain what concerns it and is no move of its own; `says` becomes its sentence."""
+    job = _locked(conn, job_id)
+    changes = {} if says is None else {"says": plain(says)}
+    told = audit.entry(_head_of(job), job=job.id, at=at, event=event, **changes, **facts)
+    conn.execute(sql.CHANGE_JOB, {"this": job.id, **changes, **_head(told)})
+    audit.write(conn, told)
+
+
+def _drive_again(conn: Connection, job: Job, at: int, actor: str, why: str, options: Mapping[str, Any]) -> None:
+    kept = {name: value for name, value in job.options.items() if name != "picked"}
+    changes = {
+        "options": {**kept, **options},
+        "drive": job.drive + 1,
+        "attempt": 0,
+        "not_before": at,
+        "reason": None,
+        "says": None,
+        "candidates": None,
+    }
+    facts = {"why": plain(why), "picked": options.get("picked"), "drive": job.drive + 1, "was": job.reason}
+    _step_in(conn, job, State.QUEUED, at, actor, changes, facts)
 
 
 def _check_pick(job: Job, picked: str) -> None:

@@ -91,6 +91,13 @@ def jobs(  # noqa: PLR0913 - each is a filter
     return _lines(db, select(*LINE).where(*fits).order_by(columns.id.desc()).limit(limit))
 
 
+def jobs_of_credential(db: Database, credential_id: str) -> list[Job]:
+    """Every job about a credential, oldest first, whole."""
+    query = select(tables.jobs).where(tables.jobs.c.credential == credential_id).order_by(tables.jobs.c.id)
+    with db.read() as conn:
+        return [job_of(row) for row in conn.execute(query).mappings()]
+
+
 def history(db: Database, fingerprints: Sequence[str]) -> list[JobLine]:
     """Every job that dealt with a credential, newest first, by its fingerprint under each key that there ever was.
 

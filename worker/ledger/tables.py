@@ -241,8 +241,17 @@ rechecks = Table(
     "rechecks",
     metadata,
     Column("credential", ForeignKey("credentials.id"), primary_key=True),
-    Column("number", Integer, primary_key=True),
+    Column("number", Integer, primary_key=True),  # over all series of the credential
+    Column("kind", String(16), nullable=False),  # rules.recheck.Kind
+    Column("after", String(40), nullable=False),  # the job whose end is watched
     Column("due", BigInteger, nullable=False),
-    Column("job", String(40)),
-    Index("ix_rechecks_due", "due"),
+    Column("lapsed_at", BigInteger),  # when the provider has forgotten what that job did, where it does
+    Column("incident", String(40)),  # for a repetition: the job that found it alive
+    Column("job", String(40)),  # the job that was started for it
+    Column("opened_at", BigInteger),
+    Column("found", String(16)),  # rules.recheck.Found
+    Column("ended_at", BigInteger),
+    Index("ix_rechecks_due", "ended_at", "job", "due"),
+    Index("ix_rechecks_job", "job"),
+    Index("ix_rechecks_after", "after"),
 )

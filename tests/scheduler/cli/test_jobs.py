@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 
-from rules.lifecycle import Outcome, Reason, State, Verdict, ending
-from tests.scheduler.cli.conftest import TOKEN, Home, Jobs
-from worker.ledger import moves, reads
+from rules.lifecycle import Intent, Outcome, Reason, State, Verdict, ending
+from rules.recheck import Due, Kind
+from tests.scheduler.cli.conftest import CONNECTIONS, TOKEN, Home, Jobs
+from worker.ledger import moves, reads, rechecks
 from worker.ledger.database import Database
+from worker.ledger.rechecks import Watch
+from worker.ledger.rows import NewJob
 
 LINE_KEYS = {
     *("id", "intent", "rule", "connection", "state", "verdict", "reason", "says", "drive", "attempt", "queue"),
     *("priority", "requester", "cause", "ticket", "owner", "batch", "parent", "submitted_at", "due_at", "ended_at"),
 }
 WHOLE_KEYS = LINE_KEYS | {
-    *("exit_code", "means", "advice", "credential", "inputs", "options", "steps", "candidates", "secrets")
+    *("exit_code", "means", "advice", "credential", "inputs", "options", "steps", "candidates", "secrets"),
+    "rechecks",
 }
 CREDENTIAL_KEYS = {"id", "provider_id", "subject", "expires_at", "first_seen_at", "alive_at", "dead_at"}
 STEP_KEYS = {
@@ -74,6 +80,69 @@ def test_a_table_fits_eighty_columns(home: Home, jobs: Jobs) -> None:
         assert result.exit_code == 0
         assert max(map(len, result.stdout.splitlines())) <= 80
     assert job in home.run("jobs", "list").stdout
+
+
+def test_a_restoration_is_ordered_or_refused_with_a_sentence(home: Home, jobs: Jobs, db: Database) -> None:
+    """What was disabled is; what leaked only if that is said; what has no way back, and what is gone, is not."""
+    okta = {"provider": "okta", "base_url": "https://okta.example.com", "identity": {"token": "env:OKTA_TOKEN"}}
+    home.write_config(connections={"okta": okta, "hub": CONNECTIONS["hub"]})
+    suspended = {"rule": "okta.user_suspension", "connection": "okta", "inputs": {"USER_ID": "00uEXAMPLEexampleEXA"}}
+    job = jobs.done(Verdict.DISABLED, cause="phished on Friday", **suspended)
+
+    def restore(job_id: str, *more: str) -> Any:
+        return home.shell("jobs", "restore", job_id, "--reason", "back from leave", *more, "--format", "json")
+
+    refused = restore(job)
+    assert (refused.returncode, "--although-leaked" in refused.stderr) == (2, True)
+    assert reads.jobs(db, intent=Intent.RESTORE) == []
+
+    receipt = json.loads(restore(job, "--although-leaked").stdout)
+    ordered = reads.job(db, receipt["job"])
+    assert (ordered.intent, ordered.parent, ordered.cause) == (Intent.RESTORE, job, "back from leave")
+    assert ordered.inputs == suspended["inputs"]
+
+    gone, deaf = jobs.done(Verdict.REVOKED, **suspended), jobs.done(Verdict.DISABLED)
+    assert "only what was disabled" in restore(gone).stderr
+    assert "it has no restoration" in restore(deaf).stderr
+
+
+def test_the_looks_are_told(home: Home, jobs: Jobs, db: Database) -> None:
+    """What is to come and what came stand with the job that ended it, and the next one in the history."""
+    claim = jobs.claimed(jobs.queued(TOKEN))
+    now = db.now()
+    watch = Watch((Due(Kind.LOOK, now + 1), Due(Kind.LOOK, now + 10**12)))
+    moves.finish(db, claim, Verdict.REVOKED, "dead", rechecks=watch.told, also=partial(watch.begin, job=claim.job))
+    (due,) = rechecks.due(db, 10)
+    look = jobs.queued(TOKEN, intent=Intent.RECHECK)
+    assert rechecks.look(db, due, replace(NEW, fingerprint=fingerprint_of(db, claim.job.credential))) == look
+
+    shown = home.run("jobs", "show", claim.job.id).stdout
+    rows = home.ask("jobs", "show", claim.job.id)["rechecks"]
+
+    assert "Looked at again:" in shown
+    assert look in shown
+    assert [row["job"] for row in rows] == [look, None]
+    assert set(rows[0]) == {"number", "kind", "due_at", "found", "job", "incident", "ended_at"}
+    assert "Looked at again on" in home.run("history", stdin=TOKEN).stdout
+
+
+NEW = NewJob(
+    fingerprint="",
+    fingerprint_key="f1",
+    rule="jupyterhub.token",
+    connection="hub",
+    intent=Intent.RECHECK,
+    rule_digest="0" * 64,
+    plan={},
+    plan_hash="0" * 64,
+    queue="bulk",
+    requester="the clock",
+)
+
+
+def fingerprint_of(db: Database, credential: str) -> str:
+    """What a job of the same credential is submitted with."""
+    return reads.credential(db, credential).fingerprint
 
 
 def taken(db: Database, jobs: Jobs, **options: Any) -> str:

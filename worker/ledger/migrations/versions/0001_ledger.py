@@ -235,12 +235,21 @@ def create_clock() -> None:
         "rechecks",
         sa.Column("credential", sa.String(length=40), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("after", sa.String(length=40), nullable=False),
         sa.Column("due", sa.BigInteger(), nullable=False),
+        sa.Column("lapsed_at", sa.BigInteger()),
+        sa.Column("incident", sa.String(length=40)),
         sa.Column("job", sa.String(length=40)),
+        sa.Column("opened_at", sa.BigInteger()),
+        sa.Column("found", sa.String(length=16)),
+        sa.Column("ended_at", sa.BigInteger()),
         sa.ForeignKeyConstraint(["credential"], ["credentials.id"], name="fk_rechecks_credential"),
         sa.PrimaryKeyConstraint("credential", "number", name="pk_rechecks"),
     )
-    op.create_index("ix_rechecks_due", "rechecks", ["due"])
+    op.create_index("ix_rechecks_due", "rechecks", ["ended_at", "job", "due"])
+    op.create_index("ix_rechecks_job", "rechecks", ["job"])
+    op.create_index("ix_rechecks_after", "rechecks", ["after"])
 
 
 def refuse_changes_on_postgresql() -> None:

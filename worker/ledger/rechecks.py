@@ -1,0 +1,279 @@
+"""The rechecks of the ledger: when what was ended is looked at again, and what came of it; jobs are moved by `moves`.
+
+A series belongs to a credential and is replaced by the next one. It is written in the transaction that ends the job it
+watches, each of its rows is taken in the transaction that starts a job for it, and what a look found is written in the
+transaction that ends that job: two clocks start each once, and none is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, and_, exists, func, insert, select, update
+
+from rules.lifecycle import OPEN, Intent, State, Verdict
+from rules.recheck import SECOND, Due, Found, Kind, Past
+from worker.ledger import moves
+from worker.ledger.database import Database, Lock, lock
+from worker.ledger.rows import Job, NewJob, SealedSecret, Submitted
+from worker.ledger.statements import locking
+from worker.ledger.tables import credentials, jobs, rechecks, secrets
+
+DAY = 86_400 * SECOND
+FAMILY = frozenset({Intent.REVOKE, Intent.RECHECK, Intent.RESTORE})
+"""The jobs whose secrets are those of the credential itself."""
+AT_WORK = FAMILY - {Intent.RECHECK} | {Intent.ROTATE}
+"""While a job of such an intent is at work, what a look would find is of no meaning."""
+SEALED = tuple(column for column in secrets.c if column.name in SealedSecret.__slots__)
+
+
+@dataclass(frozen=True, slots=True)
+class Recheck:
+    """A row of `rechecks`."""
+
+    credential: str
+    number: int
+    kind: Kind
+    after: str
+    due: int
+    lapsed_at: int | None
+    incident: str | None
+    job: str | None
+    opened_at: int | None
+    found: Found | None
+    ended_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What follows a job's end: the series, when the end lapses, and until when secrets of some kinds stay sealed."""
+
+    series: tuple[Due, ...] = ()
+    lapsed_at: int | None = None
+    kinds: frozenset[str] = frozenset()
+    until: int = 0
+    within: int = 0  # how long after its sealing a secret may be kept at all
+
+    @property
+    def told(self) -> list[dict[str, Any]]:
+        """How the trail tells it."""
+        return [{"kind": due.kind, "due": due.at} for due in self.series]
+
+    def begin(self, conn: Connection, at: int, *, job: Job) -> None:
+        """Replace the credential's series by this one, and keep what its looks need."""
+        conn.execute(locking(select(credentials.c.id).where(credentials.c.id == job.credential)))
+        _keep_sealed(conn, job.credential, self, at)
+        _stop(conn, job.credential, at)
+        add = {"credential": job.credential, "after": job.id, "lapsed_at": self.lapsed_at}
+        _add(conn, [{**add, "kind": due.kind, "due": due.at} for due in self.series])
+
+
+# ── in the transaction that ends a job ────────────────────────────────────────────────────────────────────────────────
+
+
+def end_look(conn: Connection, at: int, *, job: Job, found: Found) -> None:
+    """Write down what a look came to. What came back is looked at no further, and what lapsed is due to be repeated."""
+    conn.execute(locking(select(credentials.c.id).where(credentials.c.id == job.credential)))
+    asked = select(rechecks).where(rechecks.c.job == job.id, rechecks.c.kind == Kind.LOOK)
+    rows = conn.execute(asked.order_by(rechecks.c.number)).mappings().all()
+    open_ones = and_(rechecks.c.job == job.id, rechecks.c.ended_at.is_(None))
+    conn.execute(update(rechecks).where(open_ones).values(found=found, ended_at=at))
+    if found is Found.CAME_BACK:
+        _stop(conn, job.credential, at)
+        latest = recheck_of(rows[-1]) if rows else None
+        if latest is not None and latest.lapsed_at is not None and latest.lapsed_at <= at:
+            again = {"credential": job.credential, "after": latest.after, "lapsed_at": latest.lapsed_at}
+            _add(conn, [{**again, "kind": Kind.AGAIN, "due": at, "incident": job.id}])
+    elif not _is_watched(conn, job.credential):
+        release(conn, job.credential, at)
+
+
+def release(conn: Connection, credential: str, at: int) -> None:
+    """The last look was taken: what it needed is to be shredded. What an open job was given stays its own."""
+    ended = _family(credential).where(jobs.c.state.not_in(sorted(OPEN)))
+    kept = and_(secrets.c.job.in_(ended), secrets.c.shredded_at.is_(None), secrets.c.shred_by > at)
+    conn.execute(update(secrets).where(kept).values(shred_by=at))
+
+
+def _keep_sealed(conn: Connection, credential: str, watch: Watch, at: int) -> None:
+    """Keep the newest secret of each kind that a look needs, never longer than it may be kept at all; no other."""
+    if not watch.kinds:
+        release(conn, credential, at)
+        return
+    newest = {row.kind: row for row in _sealed(conn, credential, at) if row.kind in watch.kinds}
+    release(conn, credential, at)
+    for row in newest.values():
+        until = min(watch.until, row.created_at + watch.within)
+        conn.execute(update(secrets).where(secrets.c.id == row.id).values(shred_by=until))
+
+
+def _stop(conn: Connection, credential: str, at: int) -> None:
+    """End the rows of a credential for which no job was started."""
+    waiting = and_(rechecks.c.credential == credential, rechecks.c.job.is_(None), rechecks.c.ended_at.is_(None))
+    conn.execute(update(rechecks).where(waiting).values(found=Found.STOPPED, ended_at=at))
+
+
+def _add(conn: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    if rows:
+        highest = select(func.max(rechecks.c.number)).where(rechecks.c.credential == rows[0]["credential"])
+        first = (conn.scalar(highest) or 0) + 1
+        conn.execute(insert(rechecks), [{**row, "number": number} for number, row in enumerate(rows, start=first)])
+
+
+def _is_watched(conn: Connection, credential: str) -> bool:
+    return (
+        conn.scalar(select(exists().where(rechecks.c.credential == credential, rechecks.c.ended_at.is_(None)))) is True
+    )
+
+
+# ── the clock's ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def due(db: Database, limit: int) -> list[Recheck]:
+    """What is due and has no job yet, the oldest first; a credential that another job is at work on is left alone."""
+    busy = exists().where(
+        jobs.c.credential == rechecks.c.credential,
+        jobs.c.intent.in_(sorted(AT_WORK)),
+        jobs.c.state.in_(sorted(OPEN - {State.PARKED})),
+    )
+    open_ones = and_(rechecks.c.ended_at.is_(None), rechecks.c.job.is_(None), rechecks.c.due <= db.now())
+    query = select(rechecks).where(open_ones, ~busy).order_by(rechecks.c.due, rechecks.c.credential, rechecks.c.number)
+    with db.read() as conn:
+        return [recheck_of(row) for row in conn.execute(query.limit(limit)).mappings()]
+
+
+class _TakenError(Exception):
+    """The other clock was there first: nothing of this transaction is kept."""
+
+
+def look(db: Database, recheck: Recheck, new: NewJob) -> str | None:
+    """Start the job of a look; or drive the open incident of the credential on. None where the other clock did."""
+    try:
+        with db.begin() as conn:
+            submitted = moves.submit_with(db, conn, new)
+            if submitted.joined:
+                moves.look_on(db, conn, submitted.job_id, actor=new.requester, why=new.cause or "")
+            _take(conn, recheck, job=submitted.job_id, opened_at=db.now())
+            return submitted.job_id
+    except _TakenError:
+        return None
+
+
+def again(
+    db: Database, recheck: Recheck, new: NewJob, incident: NewJob, why_not: Callable[[Past], str | None]
+) -> str | None:
+    """Revoke it again, or, where something speaks against that, leave it to a person: as an incident, never in silence.
+
+    `why_not` decides. None where the other clock was there first.
+    """
+    try:
+        with db.begin() as conn:
+            lock(conn, Lock.AGAIN)
+            at = db.now()
+            refusal = why_not(_past(conn, recheck, new.connection, at))
+            if refusal is None:
+                submitted = moves.submit_with(db, conn, new)
+                # Where it was joined, a revocation of this credential is parked, and waits for a person already.
+                found = Found.LEFT if submitted.joined else Found.REPEATED
+                _take(conn, recheck, job=submitted.job_id, opened_at=at, found=found, ended_at=at)
+                return submitted.job_id
+            job = recheck.incident or _open_incident(db, conn, incident, refusal)
+            if recheck.incident is not None:
+                moves.tell(conn, job, at, "left", says=f"it works again, and was not revoked again: {refusal}")
+            _take(conn, recheck, job=job, opened_at=at, found=Found.LEFT, ended_at=at)
+            return job
+    except _TakenError:
+        return None
+
+
+def _open_incident(db: Database, conn: Connection, incident: NewJob, refusal: str) -> str:
+    options = {**incident.options, "forgotten": refusal}
+    return moves.submit_with(db, conn, replace(incident, options=options)).job_id
+
+
+def _take(conn: Connection, recheck: Recheck, **values: Any) -> None:
+    """Mark the row, unless that was done meanwhile. The job is locked already: that is the order of locks."""
+    mine = and_(rechecks.c.credential == recheck.credential, rechecks.c.number == recheck.number)
+    free = and_(mine, rechecks.c.job.is_(None), rechecks.c.ended_at.is_(None))
+    if conn.execute(update(rechecks).where(free).values(**values)).rowcount == 0:
+        raise _TakenError
+
+
+def _past(conn: Connection, recheck: Recheck, connection: str, at: int) -> Past:
+    """What has happened since the end that is watched, and how often the clock has revoked within a day."""
+    ended = select(jobs.c.ended_at).where(jobs.c.id == recheck.after).scalar_subquery()
+    since = and_(jobs.c.credential == recheck.credential, jobs.c.first_seen >= ended)
+    restored = exists().where(since, jobs.c.intent == Intent.RESTORE)
+    rotated = exists().where(
+        jobs.c.credential == recheck.credential,
+        jobs.c.intent == Intent.ROTATE,
+        jobs.c.verdict == Verdict.ROTATED,
+        jobs.c.ended_at >= ended,
+    )
+    lately = and_(rechecks.c.found == Found.REPEATED, rechecks.c.opened_at > at - DAY)
+    repeated = select(func.count()).select_from(rechecks.join(credentials)).where(lately)
+    return Past(
+        restored=conn.scalar(select(restored)) is True,
+        rotated=conn.scalar(select(rotated)) is True,
+        of_credential=conn.scalar(repeated.where(rechecks.c.credential == recheck.credential)) or 0,
+        of_connection=conn.scalar(repeated.where(credentials.c.connection == connection)) or 0,
+    )
+
+
+# ── a person's ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def reopen(db: Database, ended: Job, new: NewJob, why: str) -> Submitted:
+    """Order the restoration of what a job has ended, tell it on both trails, and look at the credential no more."""
+    with db.begin() as conn:
+        submitted = moves.submit_with(db, conn, new)
+        at = db.now()
+        facts = {"actor": new.requester, "why": moves.plain(why), "restored_by": submitted.job_id}
+        moves.tell(conn, ended.id, at, "restoration ordered", **facts)
+        _stop(conn, ended.credential, at)
+    return submitted
+
+
+# ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def of_job(db: Database, job: str) -> list[Recheck]:
+    """The looks after a job's end."""
+    return _read(db, rechecks.c.after == job)
+
+
+def of_credential(db: Database, credential: str) -> list[Recheck]:
+    """All looks at a credential, of every series."""
+    return _read(db, rechecks.c.credential == credential)
+
+
+def kept_secrets(db: Database, credential: str) -> list[SealedSecret]:
+    """The newest secret of each kind that was handed in for a credential, or found, and is still sealed."""
+    with db.read() as conn:
+        return list({row.kind: row for row in _sealed(conn, credential, db.now())}.values())
+
+
+def _sealed(conn: Connection, credential: str, at: int) -> list[SealedSecret]:
+    whole = and_(secrets.c.job.in_(_family(credential)), secrets.c.ciphertext.is_not(None), secrets.c.shred_by > at)
+    query = select(*SEALED).where(whole).order_by(secrets.c.created_at, secrets.c.id)
+    return [SealedSecret(**row) for row in conn.execute(query).mappings()]
+
+
+def _family(credential: str) -> Any:
+    return select(jobs.c.id).where(jobs.c.credential == credential, jobs.c.intent.in_(sorted(FAMILY)))
+
+
+def _read(db: Database, which: Any) -> list[Recheck]:
+    query = select(rechecks).where(which).order_by(rechecks.c.credential, rechecks.c.number)
+    with db.read() as conn:
+        return [recheck_of(row) for row in conn.execute(query).mappings()]
+
+
+def recheck_of(row: RowMapping) -> Recheck:
+    """A row with its words as what they are."""
+    values: dict[str, Any] = {str(name): value for name, value in row.items()}
+    values["kind"] = Kind(values["kind"])
+    values["found"] = Found(values["found"]) if values["found"] is not None else None
+    return Recheck(**values)
