@@ -10,7 +10,7 @@ submission joins it. Everything that is wrong with an order is said before anyth
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,22 +99,32 @@ def ring_jobs(runtime: Runtime, job_ids: list[str]) -> bool:
     return True
 
 
-def check(runtime: Runtime, order: Order) -> Checked:
+Plans = dict[Hashable, Plan]
+"""Plans by what they were made from, for who checks many orders that are alike."""
+
+
+def check(runtime: Runtime, order: Order, plans: Plans | None = None) -> Checked:
     """Find everything that is wrong with an order, in sentences, before anything is written."""
     loaded = runtime.catalogue.get(order.rule)
     check_inputs(loaded, order.secret, order.variables)
     account = runtime.connections.account(order.connection, loaded)
     account.bases(loaded, order.variables)
+    given = frozenset(order.variables) | ({TOKEN} if order.secret is not None else set())
+    plans = plans if plans is not None else {}
+    alike = (loaded.rule.id, order.connection, order.intent, given)
+    if alike not in plans:
+        plans[alike] = _planned(runtime, loaded, account, order.intent, given)
+    return Checked(order, loaded, account, plans[alike])
+
+
+def _planned(runtime: Runtime, loaded: LoadedRule, account: Account, intent: Intent, given: frozenset[str]) -> Plan:
     if account.signs:
         account.check()
-    given = set(order.variables)
-    given |= {TOKEN} if order.secret is not None else set()
-    given |= {ACTOR} if account.signs else set()
-    made = plan(loaded, order.intent, given)
+    made = plan(loaded, intent, given | {ACTOR} if account.signs else given)
     why = steps.refuse(made, loaded.rule, runtime.settings)
     if why is not None:
         raise BadInput(why)
-    return Checked(order, loaded, account, made)
+    return made
 
 
 def rehearse(runtime: Runtime, checked: Checked) -> Rehearsal:
