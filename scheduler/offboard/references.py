@@ -98,9 +98,10 @@ def _below(folder: Path, place: str) -> Path:
 def _read(path: Path) -> str:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise BadInput("file: expected a file, got something else")
         with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise BadInput("file: expected a file, got something else")
             data = file.read(LONGEST_FIELD + 1)
     except OSError as error:
         raise BadInput(f"file: it cannot be read: {error.strerror}") from None

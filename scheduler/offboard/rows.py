@@ -36,7 +36,7 @@ def read_row(place: str, fields: Mapping[str, Any]) -> Iterator[Item]:
 def _unknown(given: Mapping[str, Any]) -> Iterator[str]:
     for name in given:
         if name not in FIELDS:
-            yield f"there is no field {_shown(name)}{nearest(name, FIELDS)}; a row has {', '.join(FIELDS)}"
+            yield f"there is no field {_shown(name)}{nearest(name, FIELDS)}"
 
 
 def _texts(given: Mapping[str, Any]) -> Iterator[str]:

@@ -86,11 +86,10 @@ def _open(path: Path) -> BinaryIO:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except (OSError, ValueError) as error:
         raise BadInput(f"cannot read {path}: {getattr(error, 'strerror', None) or 'it is no path'}") from None
-    file = os.fdopen(descriptor, "rb")
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        file.close()
+        os.close(descriptor)
         raise BadInput(f"{path} is not a file: it is read twice, first to check it, so write it to a file")
-    return file
+    return os.fdopen(descriptor, "rb")
 
 
 def _line(number: int, data: bytes) -> Line | Mistake:
