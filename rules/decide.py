@@ -50,7 +50,7 @@ class Facts:
     `given`: names known from the start · `known`: this account once knew the credential (an earlier alive answer or
     ending in our own ledger) · `acted`: an earlier drive sent a mutating request · `picked`: a person chose the
     candidate · `trusted`: the settings lift promise 1 for this rule · `probe`: probing is allowed · `refused`: a guard
-    of promise 8 speaks against acting · `retry_for`: how long something is tried, in seconds · `chance`: a random
+    of promise 8 speaks against acting · `unshown`: it does so as long as nothing has shown more · `retry_for`: how long something is tried, in seconds · `chance`: a random
     number in [0, 1).
     """
 
@@ -58,6 +58,7 @@ class Facts:
     retry_for: float
     chance: float
     refused: tuple[Reason, str] | None = None
+    unshown: tuple[Reason, str] | None = None
     known: bool = False
     acted: bool = False
     picked: bool = False
@@ -288,6 +289,8 @@ class _Case:
 
     def _act(self, step: Planned) -> Decision | None:
         tries = self._of(step)
+        if self.facts.unshown is not None and not self._acts():
+            return Park(*self.facts.unshown)
         if not tries:
             return self._first_act(step)
         last = tries[-1]

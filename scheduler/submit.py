@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import structlog
@@ -153,6 +154,7 @@ def new_job(runtime: Runtime, checked: Checked) -> NewJob:
     """The row that an order becomes, with its secrets sealed."""
     order, rule = checked.order, checked.loaded.rule
     fingerprint = fingerprint_of(runtime, order)
+    frozen, plan_hash = _freeze(checked.plan)
     hidden = {name for name in order.variables if is_secret(rule, name)}
     options: dict[str, Any] = {"probe": order.probe, "finding": order.finding}
     return NewJob(
@@ -162,8 +164,8 @@ def new_job(runtime: Runtime, checked: Checked) -> NewJob:
         connection=order.connection,
         intent=order.intent,
         rule_digest=checked.loaded.digest,
-        plan=checked.plan.as_json(),
-        plan_hash=checked.plan.hash,
+        plan=frozen,
+        plan_hash=plan_hash,
         inputs={name: value for name, value in order.variables.items() if name not in hidden},
         options=options,
         queue=order.queue,
@@ -173,6 +175,12 @@ def new_job(runtime: Runtime, checked: Checked) -> NewJob:
         owner=order.owner,
         secrets=_seal(runtime, order, owner_of(rule.id, order.connection, fingerprint), hidden),
     )
+
+
+@lru_cache(maxsize=64)
+def _freeze(made: Plan) -> tuple[Mapping[str, Any], str]:
+    """A plan as the ledger keeps it, and its hash: in a long file there are few plans."""
+    return made.as_json(), made.hash
 
 
 def _seal(runtime: Runtime, order: Order, owner: str, hidden: set[str]) -> list[SealedSecret]:

@@ -29,7 +29,7 @@ from worker.runtime import Runtime
 
 log = structlog.get_logger(__name__)
 
-CHUNK = 200
+CHUNK = 100
 """Rows of one transaction: an urgent job waits no longer than these take."""
 TOLD = 100
 """Mistakes, files and kinds of findings that are told one by one; the others are counted."""

@@ -90,7 +90,7 @@ def _take(runtime: Runtime, loaded: LoadedRule, finding: Finding, connection: st
 
 def _connections(runtime: Runtime, rule: Rule, connection: str) -> list[str]:
     """The connections that could act on a credential of this rule; a chosen one stands for its provider."""
-    ours = [name for name, each in runtime.settings.connections.items() if each.provider == rule.provider]
+    ours = sorted(name for name, each in runtime.settings.connections.items() if each.provider == rule.provider)
     return [connection] if connection != NOBODY and connection in ours else ours
 
 

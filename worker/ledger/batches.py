@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from sqlalchemy import (
@@ -31,7 +31,7 @@ from rules.lifecycle import OPEN, BatchState, Reason, State, Verdict
 from worker.ledger import audit, moves
 from worker.ledger import statements as sql
 from worker.ledger.database import Database
-from worker.ledger.rows import SECOND, Count, NewJob, Ring, job_of
+from worker.ledger.rows import SECOND, Count, NewJob, Ring, SealedSecret, job_of
 from worker.ledger.tables import audit as audit_rows
 from worker.ledger.tables import batches, credentials, jobs, joined, secrets
 
@@ -39,6 +39,7 @@ SILENT_AFTER = 120 * SECOND
 """A loader that has given no sign of life for this long is gone."""
 AT_ONCE = 200
 """Jobs that one transaction of a cancellation moves."""
+KEPT = tuple(each.name for each in fields(SealedSecret))
 LATELY = 300 * SECOND
 """The time over which the rate of a batch is measured."""
 
@@ -184,7 +185,7 @@ def _insert(
         if first.job in inserted
     ]
     sealed = [
-        {**asdict(secret), "job": first.job, "credential": known[_key(new)]}
+        {**{name: getattr(secret, name) for name in KEPT}, "job": first.job, "credential": known[_key(new)]}
         for new, first, _ in openings
         if first.job in inserted
         for secret in new.secrets
