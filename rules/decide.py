@@ -50,8 +50,8 @@ class Facts:
     `given`: names known from the start · `known`: this account once knew the credential (an earlier alive answer or
     ending in our own ledger) · `acted`: an earlier drive sent a mutating request · `picked`: a person chose the
     candidate · `trusted`: the settings lift promise 1 for this rule · `probe`: probing is allowed · `refused`: a guard
-    of promise 8 speaks against acting · `unshown`: it does so as long as nothing has shown more · `retry_for`: how long something is tried, in seconds · `chance`: a random
-    number in [0, 1).
+    of promise 8 speaks against acting · `unshown`: it does so as long as nothing has shown more · `retry_for`: how long
+    something is tried, in seconds · `chance`: a random number in [0, 1).
     """
 
     given: frozenset[str]

@@ -17,7 +17,7 @@ from scheduler.cli.answering import ask_workers
 from scheduler.cli.desk import open_ledger, open_settings, requester
 from scheduler.cli.output import JSON, console, formatted, note, say, write_json, write_table
 from scheduler.cli.present import SETTLED, ago, moment
-from scheduler.cli.waiting import ANSWER_WITHIN, LONGEST_PAUSE, SILENCE
+from scheduler.cli.waiting import ANSWER_WITHIN, ASKED_AGAIN, LONGEST_PAUSE, SILENCE
 from scheduler.sweep import WINDOW
 from worker.app import BULK
 from worker.errors import UnknownJob
@@ -228,7 +228,7 @@ def follow(db: Database, batch_id: str, timeout: float) -> dict[str, Any]:
             if row["settled"] != last:
                 last, ask_at = row["settled"], time.monotonic() + SILENCE
             elif ask_at and time.monotonic() >= ask_at:
-                ask_at = 0.0 if _say_silent(row) else time.monotonic() + SILENCE
+                ask_at = 0.0 if _say_silent(row) else time.monotonic() + ASKED_AGAIN
             time.sleep(min(LONGEST_PAUSE, max(deadline - time.monotonic(), 0)))
 
 

@@ -34,10 +34,12 @@ def put(home: Home, name: str, text: str | bytes) -> str:
 
 
 def rows(*lines: str) -> str:
+    """A CSV with four columns."""
     return "\n".join(["rule,secret,connection,reason", *lines, ""])
 
 
 def token(number: int) -> str:
+    """What looks like a token of JupyterHub."""
     return f"{number:032x}"
 
 

@@ -37,7 +37,7 @@ def bench(tmp_path: Path, sqlite_url: str, sandbox: Sandbox) -> Iterator[Bench]:
 
 @pytest.mark.parametrize("name", ["sendgrid.api_key", "kingfisher.sendgrid.1", "veles.secrets/sendgrid", "anything"])
 def test_by_id_alias_and_pattern(bench: Bench, name: str) -> None:
-    """An id and an alias lead to their rule; under any other name the text itself does, where it can be nothing else."""
+    """An id and an alias lead to their rule; under another name the text itself does, if it is nothing else."""
     matched = match(bench.runtime, found(name, KEY), "")
 
     assert (matched.loaded.rule.id, matched.connection, matched.secret) == ("sendgrid.api_key", "sendgrid", KEY)
@@ -102,7 +102,7 @@ def test_a_finding_has_to_be_shown_to_be_ours(
     reason: Reason | None,
     probes: bool,  # noqa: FBT001 - a table's column
 ) -> None:
-    """Who it belongs to is asked before anything is changed; where nothing could show it, it is not even tried."""
+    """Whose it is is asked before anything is changed; where nothing could show it, it is not even tried."""
     session, target = sandbox.npm.add_token(session=True), sandbox.npm.add_token()
     monkeypatch.setenv("NPM_SESSION", session.secret)
     npm = {"provider": "npm", "base_url": sandbox.url("npm"), "identity": {"token": "env:NPM_SESSION"}, "owns": owns}

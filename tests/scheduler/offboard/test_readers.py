@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -73,9 +72,12 @@ def test_a_format_is_always_named(data: bytes, ending: str) -> None:
         path.write_bytes(data)
         with Source(path) as source:
             try:
-                assert recognise(source) in READERS
-            except BadInput as error:
-                assert "--as" in str(error)
+                named = recognise(source)
+            except BadInput:
+                # The one thing that is refused here: a list in JSON that no scanner wrote.
+                named, listed = "", data.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
+                assert listed
+    assert named in {*READERS, ""}
 
 
 SECRETS = st.text(st.characters(codec="utf-8", exclude_characters="\0\r\n"), min_size=1, max_size=40)
@@ -171,14 +173,8 @@ def test_recognised_by_content(tmp_path: Path, text: str, name: str) -> None:
         assert recognise(source) == name
 
 
-def test_lines_tell_where_a_row_begins(tmp_path: Path, read_csv: Callable[[str], list[Item]]) -> None:
+def test_lines_tell_where_a_row_begins() -> None:
     """A row's place is the line that it begins on, past quoted line breaks and empty lines."""
-    items = read_csv('rule,secret\na,"x\ny"\n\nb,z\nc,d,e\n')
+    items = read(b'rule,secret\na,"x\ny"\n\nb,z\nc,d,e\n', "csv")
 
     assert [item.place for item in items] == ["2", "5", "6"]
-
-
-@pytest.fixture
-def read_csv() -> Callable[[str], list[Item]]:
-    """CSV as items."""
-    return lambda text: read(text.encode(), "csv")

@@ -1,4 +1,4 @@
-"""Secrets by reference: AWS Secrets Manager by a real moto, Vault by a pretend one; both with the submitter's rights."""
+"""Secrets by reference, with the submitter's rights: Secrets Manager by a real moto, Vault by a pretend one."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from tests.servers.recorder import Recorder, Said, running_recorder
 
 @pytest.fixture
 def resolver(tmp_path: Path) -> Resolver:
+    """What looks for files in the test's folder."""
     return Resolver(tmp_path, environ={"LEAVER": "value\n", "revoq_key": "x"})
 
 
@@ -96,7 +97,7 @@ def test_files_that_are_none(resolver: Resolver, tmp_path: Path, make: str) -> N
             path.symlink_to(tmp_path / "y")
             (tmp_path / "y").symlink_to(path)
 
-    with pytest.raises(BadInput, match="^secret: file: "):
+    with pytest.raises(BadInput, match=r"^secret: file: "):
         resolver.resolve("secret", "file:x")
 
 

@@ -13,6 +13,7 @@ from worker.ledger.rows import NewJob
 
 
 def begin(db: Database, source: str = "s1") -> str:
+    """A batch that is loading."""
     return batches.begin(db, name="leavers.csv", source=source, actor="ada").id
 
 
@@ -25,14 +26,17 @@ def loaded(db: Database, *news: NewJob) -> str:
 
 
 def some(count: int) -> list[NewJob]:
+    """Jobs as a file brings them."""
     return [new_job(priority=7, queue="bulk") for _ in range(count)]
 
 
 def states(db: Database, batch: str) -> dict[str, int]:
+    """How many jobs of a batch are in each state."""
     return {count.state.value: count.count for count in batches.counts(db, batch)}
 
 
 def take(db: Database, job: str) -> bool:
+    """Whether a worker gets the job."""
     return moves.claim(db, job, lease=60, worker="w1") is not None
 
 
