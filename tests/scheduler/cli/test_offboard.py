@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from rules.lifecycle import Reason, Verdict
+from scheduler.offboard.loading import CHUNK
 from tests.scheduler.cli.conftest import TOKEN, Home, Jobs
 from worker.ledger import batches, moves, reads
 from worker.ledger.database import Database
@@ -285,7 +286,7 @@ def test_a_loader_that_died(home: Home, db: Database, monkeypatch: pytest.Monkey
         dying.setattr(batches, "stage", die_at_the_third)
         assert home.run("offboard", file).exit_code == 130
     (left,) = home.ask("batches", "list")
-    assert (left["state"], left["abandoned"], left["jobs"]) == ("loading", True, 400)
+    assert (left["state"], left["abandoned"], left["jobs"]) == ("loading", True, 2 * CHUNK)
     assert moves.claim(db, reads.jobs(db, batch=left["id"])[0].id, lease=60, worker="w") is None
     assert batches.ring_due(db, 500, 60) == []
 
@@ -294,7 +295,7 @@ def test_a_loader_that_died(home: Home, db: Database, monkeypatch: pytest.Monkey
     told = json.loads(done.stdout)
 
     assert told["batch"] == left["id"]
-    assert (told["submitted"], told["repeated"]) == (50, 400)
+    assert (told["submitted"], told["repeated"]) == (450 - 2 * CHUNK, 2 * CHUNK)
     assert home.ask("batches", "show", left["id"])["jobs"] == 450
 
 
