@@ -252,6 +252,8 @@ class _Case:
 
     def _act(self, step: Planned) -> Decision | None:
         tries = self._of(step)
+        if self.facts.unshown is not None and not self._acts():
+            return Park(*self.facts.unshown)
         if not tries:
             return self._first_act(step)
         last = tries[-1]

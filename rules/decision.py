@@ -42,17 +42,18 @@ class Facts:
     `given`: names known from the start · `known`: this account once knew the credential (an earlier alive answer or
     ending in our own ledger) · `acted`: an earlier drive sent a mutating request · `picked`: a person chose the
     candidate · `trusted`: the settings lift promise 1 for this rule · `probe`: probing is allowed · `refused`: a guard
-    of promise 8 speaks against acting · `retry_for`: how long something is tried, in seconds · `chance`: a random
-    number in [0, 1) · `forgotten`: the revocation has lapsed and is not repeated, for this reason · `returned`: an
-    earlier look of this incident found the credential at work, and nobody has answered that yet · `used_at`: when the
-    old key of a rotation was last used, in microseconds · `trusts_sinks`: an old key may be retired although a sink
-    cannot be read back.
+    of promise 8 speaks against acting · `unshown`: it does so as long as nothing has shown more · `retry_for`: how long
+    something is tried, in seconds · `chance`: a random number in [0, 1) · `forgotten`: the revocation has lapsed and is
+    not repeated, for this reason · `returned`: an earlier look of this incident found the credential at work, and
+    nobody has answered that yet · `used_at`: when the old key of a rotation was last used, in microseconds ·
+    `trusts_sinks`: an old key may be retired although a sink cannot be read back.
     """
 
     given: frozenset[str]
     retry_for: float
     chance: float
     refused: tuple[Reason, str] | None = None
+    unshown: tuple[Reason, str] | None = None
     known: bool = False
     acted: bool = False
     picked: bool = False

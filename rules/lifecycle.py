@@ -5,6 +5,7 @@ Nothing here performs a move: the ledger does (`worker.ledger.moves`), and refus
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -80,10 +81,11 @@ class Stage(StrEnum):
 class BatchState(StrEnum):
     """Where a batch is; it gates the claims of its jobs."""
 
-    LOADING = "loading"  # In: its rows are being staged. Out: open.
-    OPEN = "open"  # In: approved, or resumed. Out: paused, ended.
-    PAUSED = "paused"  # In: by a person, or by too many failures. Out: open.
+    LOADING = "loading"  # In: its rows are being staged. Out: open, cancelled.
+    OPEN = "open"  # In: approved, or resumed. Out: paused, ended, cancelled.
+    PAUSED = "paused"  # In: by a person, or by too many failures. Out: open, cancelled.
     ENDED = "ended"  # In: its last job has ended. Final.
+    CANCELLED = "cancelled"  # In: by a person, or its file changed while it was read. Final.
 
 
 class StepState(StrEnum):
@@ -118,6 +120,9 @@ class Outcome(StrEnum):
 
 OPEN = frozenset({State.QUEUED, State.RUNNING, State.WAITING, State.PARKED})
 """States in which a second submission of the same thing joins the job instead of making another."""
+
+CLOSED = frozenset({BatchState.LOADING, BatchState.PAUSED, BatchState.CANCELLED})
+"""States of a batch in which none of its jobs may be claimed."""
 
 CLAIMABLE = frozenset({State.QUEUED, State.WAITING, State.RUNNING})
 """States from which a worker may claim: due, or held under a lease that has run out."""
@@ -213,6 +218,14 @@ STATES: dict[State, Ending] = {
     State.CANCELLED: Ending(1, "cancelled before anything was changed"),
     State.EXPIRED: Ending(0, "its own expiry has passed"),
 }
+
+SEVERITY = (0, 5, 6, 3, 1, 4)
+"""The exit codes of jobs, the worst last."""
+
+
+def worst(codes: Iterable[int]) -> int:
+    """The exit code that stands for many: what needs a person most."""
+    return max(codes, key=SEVERITY.index, default=0)
 
 
 def ending(state: State, verdict: Verdict | None, reason: Reason | None) -> Ending:

@@ -10,8 +10,9 @@ submission joins it. Everything that is wrong with an order is said before anyth
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import structlog
@@ -103,23 +104,33 @@ def ring_jobs(runtime: Runtime, job_ids: list[str]) -> bool:
     return True
 
 
-def check(runtime: Runtime, order: Order) -> Checked:
+Plans = dict[Hashable, Plan]
+"""Plans by what they were made from, for who checks many orders that are alike."""
+
+
+def check(runtime: Runtime, order: Order, plans: Plans | None = None) -> Checked:
     """Find everything that is wrong with an order, in sentences, before anything is written."""
     loaded = runtime.catalogue.get(order.rule)
     check_inputs(loaded, order.secret, order.variables)
     account = runtime.connections.account(order.connection, loaded)
     account.bases(loaded, order.variables)
+    given = frozenset(order.variables) | ({TOKEN} if order.secret is not None else set())
+    plans = plans if plans is not None else {}
+    alike = (loaded.rule.id, order.connection, order.intent, given, tuple(order.sinks), order.grace)
+    if alike not in plans:
+        plans[alike] = _planned(runtime, loaded, account, order, given)
+    return Checked(order, loaded, account, plans[alike])
+
+
+def _planned(runtime: Runtime, loaded: LoadedRule, account: Account, order: Order, given: frozenset[str]) -> Plan:
     if account.signs:
         account.check()
-    given = set(order.variables)
-    given |= {TOKEN} if order.secret is not None else set()
-    given |= {ACTOR} if account.signs else set()
     sinks = {name: runtime.settings.sink(name).reload is not None for name in order.sinks}
-    made = plan(loaded, order.intent, given, sinks, order.grace)
+    made = plan(loaded, order.intent, given | {ACTOR} if account.signs else given, sinks, order.grace)
     why = steps.refuse(made, loaded.rule, runtime.settings)
     if why is not None:
         raise BadInput(why)
-    return Checked(order, loaded, account, made)
+    return made
 
 
 def rehearse(runtime: Runtime, checked: Checked) -> Rehearsal:
@@ -148,6 +159,7 @@ def new_job(runtime: Runtime, checked: Checked) -> NewJob:
     """The row that an order becomes, with its secrets sealed."""
     order, rule = checked.order, checked.loaded.rule
     fingerprint = fingerprint_of(runtime, order)
+    frozen, plan_hash = _freeze(checked.plan)
     hidden = {name for name in order.variables if is_secret(rule, name)}
     options: dict[str, Any] = {"probe": order.probe, "finding": order.finding}
     return NewJob(
@@ -157,8 +169,8 @@ def new_job(runtime: Runtime, checked: Checked) -> NewJob:
         connection=order.connection,
         intent=order.intent,
         rule_digest=checked.loaded.digest,
-        plan=checked.plan.as_json(),
-        plan_hash=checked.plan.hash,
+        plan=frozen,
+        plan_hash=plan_hash,
         inputs={name: value for name, value in order.variables.items() if name not in hidden},
         options=options,
         queue=order.queue,
@@ -168,6 +180,12 @@ def new_job(runtime: Runtime, checked: Checked) -> NewJob:
         owner=order.owner,
         secrets=_seal(runtime, order, owner_of(rule.id, order.connection, fingerprint), hidden),
     )
+
+
+@lru_cache(maxsize=64)
+def _freeze(made: Plan) -> tuple[Mapping[str, Any], str]:
+    """A plan as the ledger keeps it, and its hash: in a long file there are few plans."""
+    return made.as_json(), made.hash
 
 
 def _seal(runtime: Runtime, order: Order, owner: str, hidden: set[str]) -> list[SealedSecret]:

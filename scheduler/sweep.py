@@ -5,13 +5,15 @@ from __future__ import annotations
 import structlog
 
 from scheduler.bell import BrokerDown, ring
-from worker.ledger import audit, moves
+from worker.ledger import audit, batches, moves
 from worker.runtime import Runtime
 
 log = structlog.get_logger(__name__)
 
 AT_ONCE = 500
 """Jobs that one sweep rings: more would flood the broker, and the next sweep comes in seconds."""
+WINDOW = 500
+"""Jobs of one batch that are rung and unfinished at a time: an emptied broker loses no more bells than these."""
 SHREDDED_AT_ONCE = 1000
 SEALED_AT_ONCE = 5000
 
@@ -19,6 +21,8 @@ SEALED_AT_ONCE = 5000
 def sweep(runtime: Runtime) -> int:
     """Ring what is due and was not rung, or whose worker is gone. Says how many bells were rung."""
     bells = moves.ring_due(runtime.database, AT_ONCE, runtime.settings.ring_after)
+    bells += batches.ring_due(runtime.database, WINDOW, runtime.settings.ring_after)
+    batches.end_finished(runtime.database)
     if not bells:
         return 0
     try:

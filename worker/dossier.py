@@ -121,6 +121,7 @@ class Dossier:
             retry_for=self.runtime.settings.retry_for,
             chance=chance,
             refused=self._refusal(),
+            unshown=refuse(self.who(), self._guards, finding=self.terms.finding),
             known=self.known,
             acted=self.acted,
             picked=self.terms.picked is not None,
@@ -195,7 +196,9 @@ class Dossier:
         token = self.values.get(TOKEN)
         if isinstance(token, Secret) and self.account.is_own(token):
             return Reason.PROTECTED, "it is the secret that the connection itself signs in with"
-        return refuse(self.who(), self._guards, finding=self.terms.finding)
+        # Whose a finding is may be told by a probe or a lookup: what is only unshown yet keeps from acting, not from
+        # looking. Where the connection owns nothing that could be shown, there is no reason to try it either.
+        return refuse(self.who(), self._guards, finding=self.terms.finding and not self._guards.owns)
 
     def _text(self, name: str | None) -> str | None:
         value = self.values.get(name) if name is not None else None

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select, update
 
 from rules.errors import BadInput, MoveRefused
 from rules.lifecycle import MOVES, OPEN, Intent, Outcome, Reason, State, StepState, Verdict
@@ -102,7 +102,7 @@ def submit(db: Database, new: NewJob) -> Submitted:
 
 def submit_with(db: Database, conn: Connection, new: NewJob) -> Submitted:
     """The same within a transaction that also does something else."""
-    new = _cleaned(new)
+    new = cleaned(new)
     at = db.now()
     credential = _credential(db, conn, new, at)
     while True:
@@ -110,7 +110,7 @@ def submit_with(db: Database, conn: Connection, new: NewJob) -> Submitted:
         opened = _open(db, conn, new, credential, at)
         if opened is not None:
             return Submitted(opened, joined=False)
-        joined = _join(conn, new, credential, at)
+        joined = join(conn, new, credential, at)
         if joined is not None:
             return Submitted(joined, joined=True)
         # The open job ended between the two looks, so its place is free now.
@@ -135,6 +135,20 @@ def _credential(db: Database, conn: Connection, new: NewJob, at: int) -> str:
 
 def _open(db: Database, conn: Connection, new: NewJob, credential: str, at: int) -> str | None:
     """Insert the job, or None where one is open already."""
+    first, row = opening(db, new, credential, at)
+    if conn.scalar(sql.insert_unless_there(conn.dialect.name, jobs), row) is None:
+        return None
+    audit.write(conn, first)
+    # What is known of the credential already was learned from the provider; a requester's word only fills gaps.
+    if new.provider_id is not None or new.subject is not None:
+        said = {"this": credential, "its_provider_id": new.provider_id, "its_subject": new.subject}
+        conn.execute(sql.FILL_GAPS, said)
+    _keep(conn, new.secrets, job=first.job, credential=credential)
+    return first.job
+
+
+def opening(db: Database, new: NewJob, credential: str, at: int) -> tuple[audit.Entry, dict[str, Any]]:
+    """The first row of a new job's chain, and the job's own."""
     job = db.new_id("job")
     first = audit.entry(audit.GENESIS, job=job, at=at, event=f"→{State.QUEUED}", **_request(new), **_matter(new))
     row = {
@@ -151,19 +165,14 @@ def _open(db: Database, conn: Connection, new: NewJob, credential: str, at: int)
         "rings": 0,
         **_head(first),
     }
-    if conn.scalar(sql.insert_unless_there(conn.dialect.name, jobs), row) is None:
-        return None
-    audit.write(conn, first)
-    # What is known of the credential already was learned from the provider; a requester's word only fills gaps.
-    if new.provider_id is not None or new.subject is not None:
-        said = {"this": credential, "its_provider_id": new.provider_id, "its_subject": new.subject}
-        conn.execute(sql.FILL_GAPS, said)
-    _keep(conn, new.secrets, job=job, credential=credential)
-    return job
+    return first, row
 
 
-def _join(conn: Connection, new: NewJob, credential: str, at: int) -> str | None:
-    """Add this request to the open job's chain, or None where that job has just ended."""
+def join(conn: Connection, new: NewJob, credential: str, at: int) -> str | None:
+    """Add this request to the open job's chain, or None where that job has just ended.
+
+    A more urgent one takes the job out of its batch's gate: a batch that is loading or paused holds up no incident.
+    """
     same = {"this": credential, "my_connection": new.connection, "my_intent": new.intent}
     # The lock waits for a worker that is writing to the chain, and then shows the row as that worker left it.
     row = conn.execute(sql.LOCK_OPEN_JOB, same).mappings().one_or_none()
@@ -173,6 +182,9 @@ def _join(conn: Connection, new: NewJob, credential: str, at: int) -> str | None
     told = audit.entry(_head_of(job), job=job.id, at=at, event="joined", **_request(new))
     more_urgent = {"priority": new.priority, "queue": new.queue, "rung_at": None}
     changes = more_urgent if new.priority < job.priority else {}
+    if changes and job.batch is not None:
+        leave_gate(conn, job.batch, job.id)
+        changes = {**changes, "batch": None}
     conn.execute(sql.CHANGE_JOB, {"this": job.id, **changes, **_head(told)})
     audit.write(conn, told)
     if new.secrets and not _has_secrets(conn, job.id):
@@ -180,7 +192,12 @@ def _join(conn: Connection, new: NewJob, credential: str, at: int) -> str | None
     return job.id
 
 
-def _cleaned(new: NewJob) -> NewJob:
+def leave_gate(conn: Connection, batch: str, job_id: str) -> None:
+    """Note that a batch counts a job which it does not hold back; the caller changes the job's own row."""
+    conn.execute(sql.insert_joined(conn.dialect.name), {"batch": batch, "job": job_id})
+
+
+def cleaned(new: NewJob) -> NewJob:
     """The same request without characters that a database refuses."""
     texts = ("requester", "ticket", "owner", "cause", "provider_id", "subject")
     cleaned: dict[str, Any] = {name: plain(getattr(new, name)) for name in texts if getattr(new, name) is not None}
@@ -536,18 +553,21 @@ def _check_pick(job: Job, picked: str) -> None:
 def cancel(db: Database, job_id: str, *, actor: str, why: str, shred_by: int | None = None) -> None:
     """queued, waiting or parked→cancelled, as long as nothing was changed at the provider."""
     with db.begin() as conn:
-        at = db.now()
-        job = _locked(conn, job_id)
-        if job.acted:
-            raise MoveRefused(
-                f"{job.id} has sent a request that changes something, so it can no longer be cancelled; "
-                f"`revoq jobs show {job.id}` tells what was done"
-            )
-        if (job.state, State.CANCELLED) not in MOVES:
-            hint = "; a hold stops it before it changes anything: revoq hold on" if job.state is State.RUNNING else ""
-            raise MoveRefused(f"{job.id} is {job.state} and cannot be cancelled{hint}")
-        _step_in(conn, job, State.CANCELLED, at, actor, {"ended_at": at, "reason": None}, {"why": plain(why)})
-        _hasten(conn, job.id, shred_by)
+        cancel_within(conn, _locked(conn, job_id), db.now(), actor=actor, why=why, shred_by=shred_by)
+
+
+def cancel_within(conn: Connection, job: Job, at: int, *, actor: str, why: str, shred_by: int | None) -> None:
+    """The same for a locked job, as a part of a larger transaction."""
+    if job.acted:
+        raise MoveRefused(
+            f"{job.id} has sent a request that changes something, so it can no longer be cancelled; "
+            f"`revoq jobs show {job.id}` tells what was done"
+        )
+    if (job.state, State.CANCELLED) not in MOVES:
+        hint = "; a hold stops it before it changes anything: revoq hold on" if job.state is State.RUNNING else ""
+        raise MoveRefused(f"{job.id} is {job.state} and cannot be cancelled{hint}")
+    _step_in(conn, job, State.CANCELLED, at, actor, {"ended_at": at, "reason": None}, {"why": plain(why)})
+    _hasten(conn, job.id, shred_by)
 
 
 def _step_in(
@@ -627,24 +647,28 @@ def ring(db: Database, job_ids: Iterable[str]) -> list[Ring]:
     """Mark those of these jobs that can be claimed now as rung, just before the messages are sent."""
     with db.begin() as conn:
         at = db.now()
-        return _mark_rung(conn, at, select(jobs.c.id).where(jobs.c.id.in_(list(job_ids)), sql.is_due(at)))
+        return mark_rung(conn, at, select(jobs.c.id).where(jobs.c.id.in_(list(job_ids)), sql.is_due(at)))
 
 
 def ring_due(db: Database, limit: int, ring_after: float) -> list[Ring]:
     """Find jobs that can be claimed and whose bell was lost, or never rung; mark them as rung, the most urgent first.
 
     A bell counts as lost `ring_after` seconds after it was rung, and one that was rung for an earlier due time does not
-    count at all.
+    count at all. Jobs of a batch are rung by `batches`, a few at a time.
     """
     with db.begin() as conn:
         at = db.now()
-        became_due = func.coalesce(jobs.c.lease_until, jobs.c.not_before)
-        silent = or_(jobs.c.rung_at.is_(None), jobs.c.rung_at < became_due, jobs.c.rung_at <= at - _micros(ring_after))
-        found = select(jobs.c.id).where(sql.is_due(at), silent).order_by(jobs.c.priority, jobs.c.first_seen, jobs.c.id)
-        return _mark_rung(conn, at, found.limit(limit))
+        found = select(jobs.c.id).where(jobs.c.batch.is_(None), sql.is_due(at), is_silent(at, ring_after))
+        return mark_rung(conn, at, found.order_by(jobs.c.priority, jobs.c.first_seen, jobs.c.id).limit(limit))
 
 
-def _mark_rung(conn: Connection, at: int, found: Select[tuple[str]]) -> list[Ring]:
+def is_silent(at: int, ring_after: float) -> ColumnElement[bool]:
+    """Whether a due job was never rung for this time, or its bell counts as lost."""
+    became_due = func.coalesce(jobs.c.lease_until, jobs.c.not_before)
+    return or_(jobs.c.rung_at.is_(None), jobs.c.rung_at < became_due, jobs.c.rung_at <= at - _micros(ring_after))
+
+
+def mark_rung(conn: Connection, at: int, found: Select[tuple[str]]) -> list[Ring]:
     """Mark what `found` selects in the same statement; a row that somebody else is just moving is left to them."""
     due = found.with_for_update(skip_locked=True, key_share=True).cte("due")
     statement = (

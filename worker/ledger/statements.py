@@ -28,9 +28,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from rules.lifecycle import OPEN, BatchState, Outcome, State, StepState
+from rules.lifecycle import CLOSED, OPEN, Outcome, State, StepState
 from worker.ledger.rows import EVERYTHING
-from worker.ledger.tables import accounts, batches, credentials, jobs, secrets, steps
+from worker.ledger.tables import accounts, batches, credentials, jobs, joined, secrets, steps
 
 THIS = bindparam("this", type_=String)
 MOMENT = bindparam("moment", type_=BigInteger)
@@ -41,8 +41,7 @@ def is_due(at: int | BindParameter[int]) -> ColumnElement[bool]:
     """Whether a worker may claim: due, or left under a lease that ran out; and its batch lets it."""
     waits = and_(or_(jobs.c.state == State.QUEUED, jobs.c.state == State.WAITING), jobs.c.not_before <= at)
     left = and_(jobs.c.state == State.RUNNING, jobs.c.lease_until <= at)
-    closed = or_(batches.c.state == BatchState.LOADING, batches.c.state == BatchState.PAUSED)
-    gate = ~exists().where(batches.c.id == jobs.c.batch, closed)
+    gate = ~exists().where(batches.c.id == jobs.c.batch, batches.c.state.in_(sorted(CLOSED)))
     return and_(or_(waits, left), or_(jobs.c.batch.is_(None), gate))
 
 
@@ -70,6 +69,13 @@ def put_hold(dialect: str) -> Executable:
     into = postgresql.insert(accounts) if dialect == "postgresql" else sqlite.insert(accounts)
     new = {name: into.excluded[name] for name in ("held_at", "held_by", "held_why")}
     return into.on_conflict_do_update(index_elements=[accounts.c.connection], set_=new)
+
+
+@cache
+def insert_joined(dialect: str) -> Executable:
+    """Note that a batch counts a job, once."""
+    into = postgresql.insert(joined) if dialect == "postgresql" else sqlite.insert(joined)
+    return into.on_conflict_do_nothing()
 
 
 # ── jobs ──────────────────────────────────────────────────────────────────────────────────────────────────────────────

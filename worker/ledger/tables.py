@@ -102,7 +102,7 @@ jobs = Table(
     Column("audit_hash", String(64), nullable=False),
     Index("ix_jobs_due", "state", "not_before"),
     Index("ix_jobs_lease", "state", "lease_until"),
-    Index("ix_jobs_batch", "batch", "state"),
+    Index("ix_jobs_batch", "batch", "state", "not_before"),
     Index("ix_jobs_credential", "credential"),
 )
 Index(
@@ -199,12 +199,23 @@ batches = Table(
     "batches",
     metadata,
     Column("id", String(40), primary_key=True),
-    Column("state", String(16), nullable=False),  # loading, open, paused, ended: gates the claims of its jobs
+    Column("state", String(16), nullable=False),  # rules.lifecycle.BatchState: gates the claims of its jobs
     Column("name", Text, nullable=False),
     Column("requester", Text, nullable=False),
     Column("plan", String(40)),
+    Column("source", String(64)),  # digest of the file and of how it was read: who loads it again goes on here
+    Column("beat_at", BigInteger),  # while it is loading: its loader's last sign of life
     Column("created_at", BigInteger, nullable=False),
+    Column("opened_at", BigInteger),
     Column("ended_at", BigInteger),
+)
+
+joined = Table(
+    "joined",
+    metadata,
+    # Jobs that a batch counts and does not gate: they were open before it, or were asked for more urgently since.
+    Column("batch", ForeignKey("batches.id"), primary_key=True),
+    Column("job", ForeignKey("jobs.id"), primary_key=True),
 )
 
 plans = Table(

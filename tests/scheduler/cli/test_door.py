@@ -52,6 +52,7 @@ def test_the_verbs_of_this_issue_are_there() -> None:
     """What DESIGN part 6 lists and this issue builds; verbs of later issues are not stubs."""
     assert set(find_verbs()) == {
         "audit",
+        "batches",
         "connections",
         "credentials",
         "db",
@@ -61,6 +62,7 @@ def test_the_verbs_of_this_issue_are_there() -> None:
         "hold",
         "jobs",
         "keys",
+        "offboard",
         "probe",
         "revoke",
         "rules",

@@ -92,7 +92,7 @@ def create_credentials_and_jobs() -> None:
         sa.ForeignKeyConstraint(["credential"], ["credentials.id"], name="fk_jobs_credential"),
         sa.PrimaryKeyConstraint("id", name="pk_jobs"),
     )
-    op.create_index("ix_jobs_batch", "jobs", ["batch", "state"])
+    op.create_index("ix_jobs_batch", "jobs", ["batch", "state", "not_before"])
     op.create_index("ix_jobs_credential", "jobs", ["credential"])
     op.create_index("ix_jobs_due", "jobs", ["state", "not_before"])
     op.create_index("ix_jobs_lease", "jobs", ["state", "lease_until"])
@@ -195,9 +195,20 @@ def create_accounts_and_batches() -> None:
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("requester", sa.Text(), nullable=False),
         sa.Column("plan", sa.String(length=40)),
+        sa.Column("source", sa.String(length=64)),
+        sa.Column("beat_at", sa.BigInteger()),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("opened_at", sa.BigInteger()),
         sa.Column("ended_at", sa.BigInteger()),
         sa.PrimaryKeyConstraint("id", name="pk_batches"),
+    )
+    op.create_table(
+        "joined",
+        sa.Column("batch", sa.String(length=40), nullable=False),
+        sa.Column("job", sa.String(length=40), nullable=False),
+        sa.ForeignKeyConstraint(["batch"], ["batches.id"], name="fk_joined_batch"),
+        sa.ForeignKeyConstraint(["job"], ["jobs.id"], name="fk_joined_job"),
+        sa.PrimaryKeyConstraint("batch", "job", name="pk_joined"),
     )
     op.create_table(
         "plans",

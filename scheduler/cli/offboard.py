@@ -1,0 +1,189 @@
+"""`revoq offboard`: end everything that a file or a scanner's report names; reading it is `scheduler.offboard`'s."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.progress import Progress, SpinnerColumn, TextColumn
+
+from rules.errors import BadInput
+from scheduler.cli.batches import follow, tell_batch
+from scheduler.cli.desk import open_runtime, open_settings, requester
+from scheduler.cli.ordering import PATIENCE
+from scheduler.cli.output import JSON, console, formatted, note, say, write_json, write_lines
+from scheduler.cli.waiting import Duration
+from scheduler.offboard.formats import READERS
+from scheduler.offboard.loading import Loaded, Step, Survey, load, survey
+from scheduler.offboard.orders import Asked
+from scheduler.offboard.source import Source
+
+FAILED = 1
+WRONG_USE = 2
+SHOWN_EVERY = 100
+
+
+@click.command(name="offboard")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--as", "named", type=click.Choice(sorted(READERS)), help="What the file is; else its content tells.")
+@click.option("--connection", default="", metavar="NAME", help="For rows and findings of its provider that name none.")
+@click.option("--reason", metavar="TEXT", help="Why, for rows that say none; it is kept in the audit trail.")
+@click.option("--skip-invalid", is_flag=True, help="Go on without the rows that are wrong; without it, one stops all.")
+@click.option("--wait", is_flag=True, help="Wait for the end; the exit code tells how the worst of them ended.")
+@click.option(
+    "--timeout",
+    type=Duration(),
+    default=PATIENCE,
+    show_default=True,
+    help="How long --wait waits: 90s, 15m, 2h. The batch goes on all the same.",
+)
+@formatted
+def command(
+    *,
+    file: Path,
+    named: str | None,
+    connection: str,
+    reason: str | None,
+    skip_invalid: bool,
+    wait: bool,
+    timeout: float,
+    form: str,
+) -> None:
+    """End everything that FILE names, as one batch.
+
+    FILE is CSV, JSON Lines or YAML, a row each with rule, secret (or env:NAME, file:PATH, vault:MOUNT/PATH#FIELD,
+    aws:ID#FIELD), variables, connection and reason; or a report of Kingfisher, TruffleHog or Gitleaks. All of it is
+    checked before anything is done.
+    """
+    runtime = open_runtime(open_settings())
+    asked = Asked(requester=requester(), connection=connection, reason=reason)
+    if connection:
+        runtime.settings.connection(connection)
+    with Source(file) as source:
+        with _Counting("checked") as step:
+            found = survey(runtime, source, asked, named, step)
+        if found.wrong and not skip_invalid:
+            raise BadInput(mistakes_of(found, file))
+        if not found.rows:
+            _tell_nothing(found, file, form)
+            return
+        with _Counting("loaded") as step:
+            loaded = load(runtime, source, asked, found, step)
+    if not loaded.rung:
+        note("the broker does not answer; the batch is safe in the ledger and is rung when the broker is back")
+    told = receipt_row(found, loaded, file)
+    if form != JSON:
+        write_lines(_lines(found, loaded, file))
+    if not wait:
+        if form == JSON:
+            write_json(told)
+        return
+    row = follow(runtime.database, loaded.batch, timeout)
+    if form == JSON:
+        write_json({**told, **row})
+    else:
+        say()
+        tell_batch(row)
+    click.get_current_context().exit(row["exit_code"])
+
+
+class _Counting(ExitStack):
+    """How many rows so far, on a terminal; nothing in a pipe."""
+
+    def __init__(self, word: str) -> None:
+        super().__init__()
+        self._word = word
+
+    def __enter__(self) -> Step:  # type: ignore[override]
+        super().__enter__()
+        paper = console(err=True)
+        if not paper.is_terminal:
+            return lambda _: None
+        bar = self.enter_context(
+            Progress(SpinnerColumn(), TextColumn("{task.completed:.0f} rows " + self._word), console=paper)
+        )
+        task = bar.add_task(self._word, total=None)
+
+        def step(count: int) -> None:
+            if count % SHOWN_EVERY == 0:
+                bar.update(task, completed=count)
+
+        return step
+
+
+def mistakes_of(found: Survey, file: Path) -> str:
+    """Every mistake with its place, one a line, and what to do."""
+    lines = [f"{file}:{mistake.place}: {mistake.says}" for mistake in found.mistakes]
+    if found.wrong > len(found.mistakes):
+        lines.append(f"and {found.wrong - len(found.mistakes)} more")
+    lines.append(
+        f"{_count(found.wrong, 'mistake')}, so nothing was submitted: mend the file, or leave out what is wrong with "
+        "--skip-invalid"
+    )
+    return "\n".join(lines)
+
+
+def receipt_row(found: Survey, loaded: Loaded | None, file: Path) -> dict[str, Any]:
+    """What became of the file, as keys that stay."""
+    return {
+        "batch": loaded.batch if loaded is not None else None,
+        "format": found.format,
+        "rows": found.rows,
+        "submitted": loaded.opened if loaded is not None else 0,
+        "joined": loaded.joined if loaded is not None else 0,
+        "repeated": loaded.repeated if loaded is not None else 0,
+        "rung": loaded.rung if loaded is not None else False,
+        "skipped": found.wrong,
+        "mistakes": [{"place": mistake.place, "says": mistake.says} for mistake in found.mistakes],
+        "without_rule": [
+            {"kind": kind, "says": says, "count": count, "places": found.without_rule[kind, says]}
+            for (kind, says), count in found.counts.items()
+        ],
+        "holds_secrets": _files(found, file),
+    }
+
+
+def _files(found: Survey, file: Path) -> list[str]:
+    return [*([str(file)] if found.bare else []), *(str(path) for path in found.files)]
+
+
+def _lines(found: Survey, loaded: Loaded, file: Path) -> list[tuple[int, str]]:
+    """The same for a person."""
+    lines = [(0, f"{loaded.batch}: {_count(loaded.opened, 'job')} submitted from {file} ({found.format}).")]
+    if loaded.joined:
+        lines.append((2, f"{loaded.joined} more of it were open already: they go on, and count here too."))
+    if loaded.repeated:
+        lines.append((2, f"{loaded.repeated} named a credential that this batch has already."))
+    lines += _skipped(found, file)
+    lines += [(0, f"{path} still holds secrets: delete it when it is needed no more.") for path in _files(found, file)]
+    lines.append((0, f"Follow it: revoq batches show {loaded.batch}"))
+    return lines
+
+
+def _skipped(found: Survey, file: Path) -> list[tuple[int, str]]:
+    lines = [(2, f"left out, {file}:{mistake.place}: {mistake.says}") for mistake in found.mistakes]
+    if found.wrong > len(found.mistakes):
+        lines.append((2, f"left out: {found.wrong - len(found.mistakes)} more"))
+    if found.unmatched:
+        lines.append((0, f"{_count(found.unmatched, 'finding')} cannot be dealt with here:"))
+    for (kind, says), count in found.counts.items():
+        places = found.without_rule[kind, says]
+        more = ", …" if count > len(places) else ""
+        lines.append((2, f"{count} of {kind or 'others'}: {says} ({', '.join(places)}{more})"))
+    return lines
+
+
+def _tell_nothing(found: Survey, file: Path, form: str) -> None:
+    """There is nothing to submit: that is well where there was nothing to find."""
+    if form == JSON:
+        write_json(receipt_row(found, None, file))
+    else:
+        write_lines(_skipped(found, file))
+        say(f"{file} ({found.format}) names nothing that can be submitted.")
+    click.get_current_context().exit(FAILED if found.unmatched or found.wrong else 0)
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"

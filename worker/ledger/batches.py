@@ -1,0 +1,398 @@
+"""Batches on the ledger: staged in bulk behind a gate, opened by one UPDATE, paused, cancelled, rung a few at a time.
+
+What a single job's moves are is `moves`'. Every transaction here is short, since an urgent job may be waiting for it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    Select,
+    and_,
+    exists,
+    func,
+    insert,
+    not_,
+    or_,
+    select,
+    update,
+)
+
+from rules.errors import BadInput, MoveRefused
+from rules.lifecycle import OPEN, BatchState, Reason, State, Verdict
+from worker.ledger import audit, moves
+from worker.ledger import statements as sql
+from worker.ledger.database import Database
+from worker.ledger.rows import SECOND, Count, NewJob, Ring, SealedSecret, job_of
+from worker.ledger.tables import audit as audit_rows
+from worker.ledger.tables import batches, credentials, jobs, joined, secrets
+
+SILENT_AFTER = 120 * SECOND
+"""A loader that has given no sign of life for this long is gone."""
+AT_ONCE = 200
+"""Jobs that one transaction of a cancellation moves."""
+KEPT = tuple(each.name for each in fields(SealedSecret))
+LATELY = 300 * SECOND
+"""The time over which the rate of a batch is measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A row of `batches`. `abandoned`: it is loading, and its loader is gone."""
+
+    id: str
+    state: BatchState
+    name: str
+    requester: str
+    plan: str | None
+    source: str | None
+    beat_at: int | None
+    created_at: int
+    opened_at: int | None
+    ended_at: int | None
+    abandoned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """What became of rows: jobs of their own, jobs that were open already, and jobs that this very batch has."""
+
+    opened: int
+    joined: int
+    repeated: int
+
+
+# ── loading ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def begin(db: Database, *, name: str, source: str, actor: str) -> Batch:
+    """→loading: open a batch for a file, or go on with the one that a loader of the same file left behind."""
+    with db.begin() as conn:
+        at = db.now()
+        same = select(batches).where(batches.c.source == source, batches.c.state == BatchState.LOADING)
+        row = conn.execute(sql.locking(same.order_by(batches.c.id).limit(1))).mappings().one_or_none()
+        if row is None:
+            batch = db.new_id("batch")
+            values = {"id": batch, "state": BatchState.LOADING, "name": moves.plain(name), "source": source}
+            conn.execute(insert(batches).values(**values, requester=moves.plain(actor), created_at=at, beat_at=at))
+            _tell(conn, at, batch, f"batch →{BatchState.LOADING}", actor, name=moves.plain(name), source=source)
+        elif _batch_of(row, at).abandoned:
+            batch = row["id"]
+            conn.execute(update(batches).where(batches.c.id == batch).values(beat_at=at))
+            _tell(conn, at, batch, "batch loaded further", actor)
+        else:
+            raise MoveRefused(
+                f"{row['id']} is being loaded from the same file right now: revoq batches show {row['id']}"
+            )
+        return _batch_of(conn.execute(select(batches).where(batches.c.id == batch)).mappings().one(), at)
+
+
+def stage(db: Database, batch: str, news: Sequence[NewJob]) -> Staged:
+    """Write jobs down behind the gate of a batch that is loading, all of them in one transaction."""
+    wanted: dict[tuple[str, str, str, str], NewJob] = {}
+    for new in news:
+        wanted.setdefault(
+            (new.fingerprint, new.rule, new.connection, new.intent), replace(moves.cleaned(new), batch=batch)
+        )
+    repeated = len(news) - len(wanted)
+    # In one order for all, so that no two loaders wait for each other.
+    ordered = [wanted[key] for key in sorted(wanted)]
+    with db.begin() as conn:
+        at = db.now()
+        mine = update(batches).where(batches.c.id == batch, batches.c.state == BatchState.LOADING)
+        if conn.execute(mine.values(beat_at=at)).rowcount == 0:
+            raise MoveRefused(f"{batch} is loading no more: somebody cancelled it")
+        known = _credentials(db, conn, ordered, at)
+        there = _open_jobs(conn, list(known.values()))
+        fresh, repeats, joins = [], 0, []
+        for new in ordered:
+            place = known[_key(new)], new.connection, new.intent
+            if place not in there:
+                fresh.append(new)
+            elif there[place] == batch:
+                repeats += 1
+            else:
+                joins.append(new)
+        lost = _insert(db, conn, fresh, known, at)
+        joins += lost
+        for new in joins:
+            _join(db, conn, batch, new, known[_key(new)], at)
+    return Staged(len(fresh) - len(lost), len(joins), repeated + repeats)
+
+
+def release(db: Database, batch: str, *, actor: str) -> None:
+    """loading→open: everything that was staged can be claimed from now on, by this one UPDATE."""
+    _move(db, batch, {BatchState.LOADING}, BatchState.OPEN, actor, opened_at=db.now())
+
+
+def abandon(db: Database, batch: str) -> None:
+    """Say that the loader is gone, so that the next one need not wait until its silence tells."""
+    with db.begin() as conn:
+        conn.execute(
+            update(batches).where(batches.c.id == batch, batches.c.state == BatchState.LOADING).values(beat_at=0)
+        )
+
+
+def _key(new: NewJob) -> tuple[str, str, str]:
+    return new.fingerprint, new.rule, new.connection
+
+
+def _credentials(db: Database, conn: Connection, news: Sequence[NewJob], at: int) -> dict[tuple[str, str, str], str]:
+    """The ids of the credentials' rows, inserted where there are none."""
+    rows = [
+        {
+            "id": db.new_id("cred"),
+            "fingerprint": new.fingerprint,
+            "fingerprint_key": new.fingerprint_key,
+            "rule": new.rule,
+            "connection": new.connection,
+            "first_seen": at,
+        }
+        for new in {_key(new): new for new in news}.values()
+    ]
+    conn.execute(sql.insert_unless_there(conn.dialect.name, credentials), rows).all()
+    columns = (credentials.c.fingerprint, credentials.c.rule, credentials.c.connection, credentials.c.id)
+    about = select(*columns).where(credentials.c.fingerprint.in_({new.fingerprint for new in news}))
+    return {(row.fingerprint, row.rule, row.connection): row.id for row in conn.execute(about)}
+
+
+def _open_jobs(conn: Connection, ids: Collection[str]) -> dict[tuple[str, str, str], str | None]:
+    """The batch of each job that is open for one of these credentials."""
+    columns = (jobs.c.credential, jobs.c.connection, jobs.c.intent, jobs.c.batch)
+    query = select(*columns).where(jobs.c.credential.in_(ids), jobs.c.state.in_(sorted(OPEN)))
+    return {(row.credential, row.connection, row.intent): row.batch for row in conn.execute(query)}
+
+
+def _insert(
+    db: Database, conn: Connection, news: Sequence[NewJob], known: dict[tuple[str, str, str], str], at: int
+) -> list[NewJob]:
+    """Insert jobs with their chains and secrets; those for which another one was opened just now are given back."""
+    if not news:
+        return []
+    openings = [(new, *moves.opening(db, new, known[_key(new)], at)) for new in news]
+    inserted = set(conn.scalars(sql.insert_unless_there(conn.dialect.name, jobs), [row for _, _, row in openings]))
+    entries = [
+        {"job": first.job, "number": first.number, "at": first.at, "row": first.row, "hash": first.hash}
+        for _, first, _ in openings
+        if first.job in inserted
+    ]
+    sealed = [
+        {**{name: getattr(secret, name) for name in KEPT}, "job": first.job, "credential": known[_key(new)]}
+        for new, first, _ in openings
+        if first.job in inserted
+        for secret in new.secrets
+    ]
+    if entries:
+        conn.execute(insert(audit_rows), entries)
+    if sealed:
+        conn.execute(insert(secrets), sealed)
+    return [new for new, first, _ in openings if first.job not in inserted]
+
+
+def _join(db: Database, conn: Connection, batch: str, new: NewJob, credential: str, at: int) -> None:
+    """Count the job that is open already; where it ended between two looks, its place is free for one of our own."""
+    while True:
+        job = moves.join(conn, new, credential, at)
+        if job is not None:
+            moves.leave_gate(conn, batch, job)
+            return
+        if not _insert(db, conn, [new], {_key(new): credential}, at):
+            return
+
+
+# ── a person's moves ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def pause(db: Database, batch: str, *, actor: str, why: str) -> None:
+    """open→paused: nothing of it is claimed any more; what is being carried now goes on to its next rest."""
+    _move(db, batch, {BatchState.OPEN}, BatchState.PAUSED, actor, why=why)
+
+
+def resume(db: Database, batch: str, *, actor: str) -> None:
+    """paused→open."""
+    _move(db, batch, {BatchState.PAUSED}, BatchState.OPEN, actor)
+
+
+def cancel(db: Database, batch: str, *, actor: str, why: str) -> int:
+    """loading, open or paused→cancelled, and every job of it that has changed nothing; how many jobs those are.
+
+    What has changed something, or is being carried now, leaves the batch's gate and goes on to its end by itself. Asked
+    for again, it goes on where it was interrupted.
+    """
+    if find(db, batch).state is not BatchState.CANCELLED:
+        states = {BatchState.LOADING, BatchState.OPEN, BatchState.PAUSED}
+        _move(db, batch, states, BatchState.CANCELLED, actor, ended_at=db.now(), why=why)
+    cancelled = 0
+    while (found := _cancel_some(db, batch, actor, why)) is not None:
+        cancelled += found
+    return cancelled
+
+
+def _cancel_some(db: Database, batch: str, actor: str, why: str) -> int | None:
+    mine = and_(jobs.c.batch == batch, jobs.c.state.in_(sorted(OPEN)))
+    with db.begin() as conn:
+        at = db.now()
+        rows = conn.execute(sql.locking(select(jobs).where(mine).order_by(jobs.c.id).limit(AT_ONCE))).mappings().all()
+        if not rows:
+            return None
+        cancelled = 0
+        for job in map(job_of, rows):
+            if job.acted or job.state is State.RUNNING:
+                moves.leave_gate(conn, batch, job.id)
+                conn.execute(update(jobs).where(jobs.c.id == job.id).values(batch=None))
+            else:
+                moves.cancel_within(conn, job, at, actor=actor, why=why, shred_by=at)
+                cancelled += 1
+    return cancelled
+
+
+def parked(db: Database, batch: str, reason: Reason) -> list[str]:
+    """The jobs of a batch that are parked for one reason."""
+    query = select(jobs.c.id).where(_counted(batch), jobs.c.state == State.PARKED, jobs.c.reason == reason)
+    with db.read() as conn:
+        return list(conn.scalars(query.order_by(jobs.c.id)))
+
+
+def _move(
+    db: Database,
+    batch: str,
+    before: set[BatchState],
+    after: BatchState,
+    actor: str,
+    *,
+    why: str | None = None,
+    **changes: int,
+) -> None:
+    with db.begin() as conn:
+        at = db.now()
+        row = conn.execute(sql.locking(select(batches).where(batches.c.id == batch))).mappings().one_or_none()
+        state = _batch_of(_there(row, batch), at).state
+        if state not in before:
+            raise MoveRefused(f"{batch} is {state}: it can become {after} only from {' or '.join(sorted(before))}")
+        conn.execute(update(batches).where(batches.c.id == batch).values(state=after, **changes))
+        _tell(conn, at, batch, f"batch {state}→{after}", actor, why=None if why is None else moves.plain(why))
+
+
+def _tell(conn: Connection, at: int, batch: str, event: str, actor: str, **facts: str | None) -> None:
+    audit.append_global(conn, at=at, event=event, actor=moves.plain(actor), batch=batch, **facts)
+
+
+# ── the clock's ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def ring_due(db: Database, window: int, ring_after: float) -> list[Ring]:
+    """Ring jobs of every open batch, as far as its window lets: at most so many are rung and unfinished at a time."""
+    with db.read() as conn:
+        found = list(
+            conn.scalars(select(batches.c.id).where(batches.c.state == BatchState.OPEN).order_by(batches.c.id))
+        )
+    return [ring for batch in found for ring in _top_up(db, batch, window, ring_after)]
+
+
+def _top_up(db: Database, batch: str, window: int, ring_after: float) -> list[Ring]:
+    with db.begin() as conn:
+        at = db.now()
+        mine, rung = jobs.c.batch == batch, _is_rung(at)
+        lost = select(jobs.c.id).where(mine, rung, sql.is_due(at), moves.is_silent(at, ring_after))
+        again = moves.mark_rung(conn, at, lost.limit(window))
+        under_way = conn.scalar(select(func.count()).select_from(jobs).where(mine, rung)) or 0
+        room = window - under_way
+        if room <= 0:
+            return again
+        fresh = select(jobs.c.id).where(mine, sql.is_due(at), not_(rung)).order_by(jobs.c.not_before, jobs.c.id)
+        return again + moves.mark_rung(conn, at, fresh.limit(room))
+
+
+def _is_rung(at: int) -> ColumnElement[bool]:
+    """Whether a job is with the workers: rung for the time at which it became due, or being carried."""
+    due = and_(jobs.c.state.in_([State.QUEUED, State.WAITING]), jobs.c.not_before <= at)
+    rung = and_(jobs.c.rung_at.is_not(None), jobs.c.rung_at >= jobs.c.not_before)
+    return or_(jobs.c.state == State.RUNNING, and_(due, rung))
+
+
+def end_finished(db: Database) -> int:
+    """open→ended for every batch whose last job has ended; how many. A parked job has not ended."""
+    waits = jobs.c.state.in_(sorted(OPEN))
+    of_its_own = exists().where(jobs.c.batch == batches.c.id, waits)
+    beside = exists().where(joined.c.batch == batches.c.id, joined.c.job == jobs.c.id, waits)
+    finished = select(batches.c.id).where(batches.c.state == BatchState.OPEN, ~of_its_own, ~beside)
+    with db.read() as conn:
+        ids = list(conn.scalars(finished))
+    for batch in ids:
+        with suppress(MoveRefused):  # Somebody paused or cancelled it just now.
+            _move(db, batch, {BatchState.OPEN}, BatchState.ENDED, "revoq", ended_at=db.now())
+    return len(ids)
+
+
+# ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def find(db: Database, prefix: str) -> Batch:
+    """The batch with this id, or the only one whose id begins like this; else BadInput."""
+    begins = batches.c.id.startswith("batch_" + prefix.removeprefix("batch_"), autoescape=True)
+    with db.read() as conn:
+        rows = conn.execute(select(batches).where(begins).order_by(batches.c.id).limit(2)).mappings().all()
+    if len(rows) > 1:
+        raise BadInput(f"several batches begin with {prefix}: give more of the id")
+    return _batch_of(_there(rows[0] if rows else None, prefix), db.now())
+
+
+def newest(db: Database, limit: int) -> list[Batch]:
+    """The newest batches first."""
+    with db.read() as conn:
+        rows = conn.execute(select(batches).order_by(batches.c.id.desc()).limit(limit)).mappings().all()
+    return [_batch_of(row, db.now()) for row in rows]
+
+
+def counts(db: Database, batch: str) -> list[Count]:
+    """How the jobs of a batch stand, those too that it counts and does not gate."""
+    columns = (jobs.c.state, jobs.c.verdict, jobs.c.reason)
+    told: Counter[tuple[str, str | None, str | None]] = Counter()
+    with db.read() as conn:
+        for query in _both(batch, *columns, func.count()):
+            for row in conn.execute(query.group_by(*columns)):
+                # Two jobs that wait for different things both wait.
+                told[row.state, row.verdict, row.reason if row.state == State.PARKED else None] += row[3]
+    return [
+        Count(State(state), Verdict(verdict) if verdict else None, reason, count)
+        for (state, verdict, reason), count in sorted(told.items(), key=lambda item: tuple(map(str, item[0])))
+    ]
+
+
+def ended_lately(db: Database, batch: Batch) -> float:
+    """Jobs that ended, a second, over the last minutes or since the batch was opened."""
+    at = db.now()
+    since = max(at - LATELY, batch.opened_at or batch.created_at)
+    with db.read() as conn:
+        ended = sum(conn.scalar(query.where(jobs.c.ended_at > since)) or 0 for query in _both(batch.id, func.count()))
+    return ended * SECOND / max(at - since, SECOND)
+
+
+def _both(batch: str, *columns: ColumnElement[Any]) -> tuple[Select[Any], Select[Any]]:
+    of_its_own = select(*columns).select_from(jobs).where(jobs.c.batch == batch)
+    beside = select(*columns).select_from(jobs.join(joined, joined.c.job == jobs.c.id)).where(joined.c.batch == batch)
+    return of_its_own, beside
+
+
+def _counted(batch: str) -> ColumnElement[bool]:
+    return or_(jobs.c.batch == batch, jobs.c.id.in_(select(joined.c.job).where(joined.c.batch == batch)))
+
+
+def _there(row: RowMapping | None, named: str) -> RowMapping:
+    if row is None:
+        raise BadInput(f"there is no batch {named}; `revoq batches list` shows them")
+    return row
+
+
+def _batch_of(row: RowMapping, at: int) -> Batch:
+    state = BatchState(row["state"])
+    abandoned = state is BatchState.LOADING and (row["beat_at"] or 0) <= at - SILENT_AFTER
+    return Batch(**{**row, "state": state, "abandoned": abandoned})
