@@ -320,8 +320,8 @@ class _Test:
             fill(condition.equals),
             fill(condition.prefix),
             fill(condition.suffix),
-            _read_time(fill(condition.before)),
-            _read_time(fill(condition.after)),
+            read_time(fill(condition.before)),
+            read_time(fill(condition.after)),
             any(not fill(source) for source in named),
         )
 
@@ -366,8 +366,8 @@ def _moment(value: object) -> float | None:
     return moment.timestamp() if moment is not None and moment.tzinfo is not None else None
 
 
-def _read_time(text: str | None) -> float | None:
-    """Read a filled template, where seconds since 1970 are text too."""
+def read_time(text: str | None) -> float | None:
+    """Seconds since 1970 out of a text, where they may be digits too; None where it is no time, or says no offset."""
     if text is None:
         return None
     number = regex.fullmatch(r"\s*-?\d{1,11}(\.\d{1,9})?\s*", text, regex.ASCII)

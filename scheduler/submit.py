@@ -40,7 +40,8 @@ log = structlog.get_logger(__name__)
 class Order:
     """What a producer asks for. `variables` are those of the rule; `probe=False` never tries the credential.
 
-    A `finding` came from a scanner: it is acted on only where it is shown to be ours.
+    A `finding` came from a scanner: it is acted on only where it is shown to be ours. `sinks` are where a new secret is
+    delivered.
     """
 
     rule: str
@@ -55,6 +56,7 @@ class Order:
     probe: bool = True
     finding: bool = False
     queue: str = URGENT
+    sinks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,7 @@ def new_job(runtime: Runtime, checked: Checked) -> NewJob:
     fingerprint = fingerprint_of(runtime, order)
     hidden = {name for name in order.variables if is_secret(rule, name)}
     options: dict[str, Any] = {"probe": order.probe, "finding": order.finding}
+    options |= {"sinks": list(order.sinks)} if order.sinks else {}
     return NewJob(
         fingerprint=fingerprint,
         fingerprint_key=runtime.safe.fingerprint_key,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from scheduler import schedules
 from scheduler import sweep as sweeping
 from worker.app import app
 from worker.runtime import runtime
@@ -11,6 +12,12 @@ from worker.runtime import runtime
 def sweep() -> None:
     """Ring jobs that were lost and waits that are over."""
     sweeping.sweep(runtime())
+
+
+@app.task(name="slots")
+def slots(schedule: str | None = None) -> None:
+    """Take every schedule a step further, or the one whose time it is."""
+    schedules.tick(runtime(), None if schedule is None else [schedule])
 
 
 @app.task(name="shred")

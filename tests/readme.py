@@ -35,6 +35,7 @@ ABOUT = {
     "log_level": "`debug`, `info`, `warning` or `error`",
     "body_limit": "bytes of an answer that are read at most",
     "connections": "provider accounts, by name; only in `revoq.yaml`",
+    "schedules": "what is done when and to whom, by name; only in `revoq.yaml`",
 }
 
 

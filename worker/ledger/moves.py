@@ -3,7 +3,8 @@
 A worker's verbs take its `Claim`: every write repeats the fence, and ClaimLost says that somebody else was there first.
 A person's verbs take an `actor`. What is allowed stands in `rules.lifecycle.MOVES`; what comes next, in `rules.decide`.
 
-Locks are taken in one order, so that no two moves wait for each other: holds, job, credential, secrets, global chain.
+Locks are taken in one order, so that no two moves wait for each other: schedule, holds, job, credential, secrets,
+global chain.
 """
 
 from __future__ import annotations
@@ -79,19 +80,24 @@ def submit(db: Database, new: NewJob) -> Submitted:
     A join that is more urgent makes the open job as urgent, and one that brings secrets gives them to a job whose own
     were shredded; it changes nothing else, and is told on the job's chain.
     """
-    new = _cleaned(new)
     with db.begin() as conn:
-        at = db.now()
-        credential = _credential(db, conn, new, at)
-        while True:
-            # The partial unique index decides between two that come at once: one inserts, the other finds its row.
-            opened = _open(db, conn, new, credential, at)
-            if opened is not None:
-                return Submitted(opened, joined=False)
-            joined = _join(conn, new, credential, at)
-            if joined is not None:
-                return Submitted(joined, joined=True)
-            # The open job ended between the two looks, so its place is free now.
+        return submit_within(db, conn, new)
+
+
+def submit_within(db: Database, conn: Connection, new: NewJob) -> Submitted:
+    """The same inside a transaction that does more; of all its locks, those of the job come last."""
+    new = _cleaned(new)
+    at = db.now()
+    credential = _credential(db, conn, new, at)
+    while True:
+        # The partial unique index decides between two that come at once: one inserts, the other finds its row.
+        opened = _open(db, conn, new, credential, at)
+        if opened is not None:
+            return Submitted(opened, joined=False)
+        joined = _join(conn, new, credential, at)
+        if joined is not None:
+            return Submitted(joined, joined=True)
+        # The open job ended between the two looks, so its place is free now.
 
 
 def _credential(db: Database, conn: Connection, new: NewJob, at: int) -> str:
