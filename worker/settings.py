@@ -332,9 +332,11 @@ def _database_url(value: str, base: Path) -> str:
     raise ValueError("expected sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE, got something else")
 
 
-KEYS = {*Connection.model_fields, *Protected.model_fields, *Schedule.model_fields, *Targets.model_fields, "except"}
-KEYS -= {"name", "exclude"}
-"""What may stand in a section, further down."""
+KEYS = {
+    "connections": {*Connection.model_fields, *Protected.model_fields} - {"name"},
+    "schedules": {*Schedule.model_fields, *Targets.model_fields, "except"} - {"name", "exclude"},
+}
+"""What may stand in each section, further down."""
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:

@@ -82,12 +82,16 @@ class Reading:
         origin = self.origins.get(str(place[0]), Origin("", Path()))
         return f"{origin.document.file}:{origin.document.line(place)}" if origin.document else origin.where
 
-    def tell(self, errors: ValidationError, model: type[BaseSettings], keys: Collection[str]) -> None:
-        """Note what the check found, each with its place; `keys` are the known ones further down."""
+    def tell(self, errors: ValidationError, model: type[BaseSettings], keys: Mapping[str, Collection[str]]) -> None:
+        """Note what the check found, each with its place; `keys` are the known ones of each section."""
         for error in errors.errors(include_url=False):
             place = tuple(part for part in error["loc"] if part != "[key]")
             hidden = not model.model_fields[str(place[0])].repr or "identity" in place
-            self.refuse(".".join(map(str, place)), _explain(error, keys, hidden=hidden), self._where(place))
+            self.refuse(
+                ".".join(map(str, place)),
+                _explain(error, keys.get(str(place[0]), ()), hidden=hidden),
+                self._where(place),
+            )
 
 
 current: ContextVar[Reading | None] = ContextVar("current", default=None)

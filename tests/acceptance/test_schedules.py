@@ -55,7 +55,7 @@ def wrong_clock() -> dict[str, str]:
 def test_every_slot_and_target_exactly_once(
     build_system: Build, postgres_url: str, sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    """Two beats, two clocks, two workers; all beats and clocks are killed and come back; the database's time decides."""
+    """Two beats, two clocks, two workers; beats and clocks are killed and come back; the database decides."""
     ahead = wrong_clock()
     cast = seed(sandbox)
     for name in TARGETS:
