@@ -10,7 +10,7 @@ from typing import Any
 
 from celery.beat import ScheduleEntry, Scheduler
 from celery.schedules import BaseSchedule, schedstate
-from kombu.exceptions import ChannelError
+from kombu.exceptions import ChannelError, OperationalError
 
 from rules.calendar import Calendar, next_due
 
@@ -58,5 +58,5 @@ class Ringer(Scheduler):  # type: ignore[misc]  # as above
             return int(self.connection.default_channel.queue_declare(CLOCK, passive=True).message_count)
         except ChannelError:
             return 0  # A queue that is empty does not exist.
-        except self.connection.connection_errors:
+        except (OperationalError, *self.connection.connection_errors):
             return 0  # Ringing fails in the same way, and says so.

@@ -77,7 +77,9 @@ def open_due(
 def open_now(db: Database, schedule: str, new: NewSlot) -> bool:
     """→open because a person wants it; False where that very slot is there already."""
     with db.begin() as conn:
-        return _open(conn, schedule, new, db.now())
+        at = db.now()
+        _lock(conn, schedule)
+        return _open(conn, schedule, new, at)
 
 
 def _open(conn: Connection, schedule: str, new: NewSlot, at: int) -> bool:
@@ -114,6 +116,7 @@ def list_targets(db: Database, key: SlotKey, targets: Sequence[TargetRow]) -> bo
     """open→running with these targets, or False: somebody else listed them first."""
     with db.begin() as conn:
         at = db.now()
+        _lock(conn, key.schedule)
         still_open = and_(_is(key), slots.c.state == SlotState.OPEN)
         running = {"state": SlotState.RUNNING, "listed_at": at, "says": None}
         if conn.execute(update(slots).where(still_open).values(running)).rowcount == 0:
