@@ -102,6 +102,24 @@ def test_keys_that_are_too_old_are_listed(stage: Home, db: Database) -> None:
     assert "k1" in stage.run("schedules", "list").stdout
 
 
+def test_a_slot_that_failed_is_an_incident(stage: Home, db: Database) -> None:
+    """It stands in the list and in the doctor's report until a later slot is well."""
+    stage.shell("schedules", "run", "weekly")
+    slot = slots.latest(db, "weekly")
+    assert slot is not None
+    assert slots.end(db, slot.key, SlotState.OPEN, SlotState.FAILED, "the provider answered 503")
+
+    (row,) = stage.ask("schedules", "list")
+    checks = json.loads(stage.shell("doctor", "--format", "json").stdout)
+
+    assert (row["state"], row["says"]) == ("failed", "the provider answered 503")
+    (check,) = [check for check in checks if check["name"] == "schedules"]
+    assert (check["state"], check["says"]) == (
+        "warn",
+        "the last slot of weekly is failed: the provider answered 503",
+    )
+
+
 def test_a_schedule_that_does_not_exist(stage: Home) -> None:
     """The nearest name is said."""
     done = stage.run("schedules", "run", "weakly")
