@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
+from rules.calendar import read_moment
 from rules.errors import BadInput
 from rules.lifecycle import Intent, SlotState, TargetState, Verdict
-from scheduler.schedules import LIST_AGAIN, advance, find_targets, list_overdue, open_now, rehearse
+from scheduler.schedules import LIST_AGAIN, advance, find_targets, list_overdue, open_due, open_now, rehearse
 from scheduler.submit import Order, check, new_job
 from tests.sandbox import Sandbox
 from tests.sandbox.cast import connections, environment, seed
@@ -127,10 +129,28 @@ def test_a_new_schedule_has_no_past(clockwork: Clockwork) -> None:
 
 
 def test_another_calendar_has_no_past_either(clockwork: Clockwork) -> None:
-    """From hourly to every second: the hours in which it was hourly are no slots that were missed."""
+    """What it would have had in the hour before is no slot that was missed."""
     clockwork.due(clockwork.schedule(every="2h"))
-    clockwork.tick(clockwork.schedule(every="1s", catch_up="once"))
+    minute = (read_moment(clockwork.database.now()).minute + 30) % 60
+    clockwork.tick(clockwork.schedule(every=None, cron=f"{minute} * * * *", catch_up="once"))
     assert clockwork.count(slots_table) == 0
+
+
+def test_clocks_with_different_settings_hide_no_slot(clockwork: Clockwork) -> None:
+    """While a change is rolled out, two calendars take turns; what is due in both is opened all the same, once."""
+    old, new = clockwork.schedule(every="1s", window="1h"), clockwork.schedule(every="2s", window="1h")
+    advance(clockwork.bench.runtime, old)
+    since = clockwork.database.now()
+    while clockwork.database.now() < since + 4 * SECOND:
+        slots.watch(clockwork.database, "hourly", new.digest)
+        slots.watch(clockwork.database, "hourly", old.digest)
+        time.sleep(0.1)
+
+    open_due(clockwork.bench.runtime, new)
+
+    with clockwork.database.read() as conn:
+        found = [due for due in conn.execute(select(slots_table.c.due)).scalars() if due > since]
+    assert len(found) == len(set(found)) >= 2
 
 
 def test_a_slot_runs_once_and_every_target_in_it_once(clockwork: Clockwork) -> None:

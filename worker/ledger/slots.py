@@ -17,17 +17,19 @@ from sqlalchemy.dialects import postgresql, sqlite
 from rules.lifecycle import OPEN, Intent, SlotState, State, TargetState, Verdict, ended_well
 from worker.ledger import audit, moves
 from worker.ledger.database import Database
-from worker.ledger.rows import NewJob, NewSlot, SlotKey, SlotRow, Submitted, TargetRow, slot_of, target_of
+from worker.ledger.rows import SECOND, NewJob, NewSlot, SlotKey, SlotRow, Submitted, TargetRow, slot_of, target_of
 from worker.ledger.statements import locking
 from worker.ledger.tables import credentials, jobs, schedules, slot_targets, slots
 
+OVERLAP = 60 * SECOND
+"""How far back a changed calendar looks: two clocks with different settings must not hide each other's slots."""
 UNFINISHED = (SlotState.OPEN, SlotState.RUNNING)
 
 # ── the calendar's side ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def watch(db: Database, schedule: str, digest: str) -> int:
-    """Until when the schedule's slots are decided; from now on where it is new, or has another calendar than before."""
+    """Until when the schedule's slots are decided; about now where it is new, or has another calendar than before."""
     columns = schedules.c
     query = select(columns.digest, columns.until).where(columns.name == schedule)
     with db.read() as conn:
@@ -40,9 +42,10 @@ def watch(db: Database, schedule: str, digest: str) -> int:
         row = conn.execute(locking(query)).one()
         if row.digest == digest:
             return int(row.until)
-        conn.execute(update(schedules).where(columns.name == schedule).values(digest=digest, until=at))
+        until = max(int(row.until), at - OVERLAP)
+        conn.execute(update(schedules).where(columns.name == schedule).values(digest=digest, until=until))
         audit.append_global(conn, at=at, event="schedule →watched", schedule=schedule, calendar=digest)
-    return at
+    return until
 
 
 def open_due(
