@@ -88,6 +88,28 @@ class BatchState(StrEnum):
     CANCELLED = "cancelled"  # In: by a person, or its file changed while it was read. Final.
 
 
+class SlotState(StrEnum):
+    """Where one slot of a schedule is."""
+
+    OPEN = "open"  # In: it became due, or a person wants it now. Out: running, failed, missed.
+    RUNNING = "running"  # In: its targets were listed. Out: done, stopped.
+    DONE = "done"  # In: every target has ended, well or not. Final.
+    STOPPED = "stopped"  # In: the canary or too many targets did not end well; the others were left alone. Final.
+    FAILED = "failed"  # In: its targets could not be listed within its window: an incident. Final.
+    MISSED = "missed"  # In: nobody was there within its window. Final.
+
+
+class TargetState(StrEnum):
+    """How one target of a slot stands."""
+
+    WAITING = "waiting"  # In: listed. Out: started, failed (no job can be made of it), left.
+    STARTED = "started"  # In: its job is committed. Out: well, failed.
+    WELL = "well"  # In: its job came to what the slot is for. Final.
+    FAILED = "failed"  # In: its job did not, or needs a person. Final.
+    LEFT = "left"  # In: its slot was stopped before its turn. Final.
+    SKIPPED = "skipped"  # In: listed, and not meant by the schedule now. Final.
+
+
 class StepState(StrEnum):
     """A step's row is written twice: before the request leaves, and when its answer has been read."""
 
@@ -226,6 +248,17 @@ SEVERITY = (0, 5, 6, 3, 1, 4)
 def worst(codes: Iterable[int]) -> int:
     """The exit code that stands for many: what needs a person most."""
     return max(codes, key=SEVERITY.index, default=0)
+
+
+INCIDENTS = frozenset({SlotState.STOPPED, SlotState.FAILED, SlotState.MISSED})
+"""How a slot ends that a person should look at."""
+
+
+def ended_well(intent: Intent, state: State, verdict: Verdict | None) -> bool:
+    """Whether a job that has ended, or is parked, came to what it was for, as far as that can be proved."""
+    if intent is Intent.PROBE:
+        return verdict in {Verdict.ALIVE, Verdict.DEAD}
+    return state in {State.DONE, State.EXPIRED} and ending(state, verdict, None).exit_code in {0, 5}
 
 
 def ending(state: State, verdict: Verdict | None, reason: Reason | None) -> Ending:

@@ -393,7 +393,7 @@ def moment(value: object) -> float | None:
 
 
 def read_time(text: str | None) -> float | None:
-    """Read a filled template, where seconds since 1970 are text too."""
+    """Seconds since 1970 out of a text, where they may be digits too; None where it is no time, or says no offset."""
     if text is None:
         return None
     number = regex.fullmatch(r"\s*-?\d{1,11}(\.\d{1,9})?\s*", text, regex.ASCII)

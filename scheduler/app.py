@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from scheduler import tasks
+from scheduler.beat import CLOCK, Ringer, Times
 from worker.app import app
 from worker.settings import settings
 
-CLOCK = "clock"
 SHRED_EVERY = 60.0
 SEAL_EVERY = 5.0
 
@@ -16,21 +16,21 @@ __all__ = ["CLOCK", "app"]
 
 
 def periodic() -> dict[str, Any]:
-    """A tick carries nothing and is worth nothing when it is late: what is due is read from the ledger."""
+    """A tick carries no more than a schedule's name, and is worth nothing by itself: the ledger has what is due."""
     chosen = settings()
-    table = {
+    ticks = {
         tasks.sweep.name: chosen.sweep_every,
+        tasks.slots.name: chosen.sweep_every,
+        tasks.look_again.name: chosen.sweep_every,
         tasks.shred.name: SHRED_EVERY,
         tasks.seal.name: SEAL_EVERY,
-        tasks.look_again.name: chosen.sweep_every,
     }
+    table: dict[str, Any] = {name: {"task": name, "schedule": seconds} for name, seconds in ticks.items()}
+    for name, schedule in chosen.schedules.items():
+        table[f"schedule {name}"] = {"task": tasks.slots.name, "schedule": Times(schedule.calendar), "args": (name,)}
     return {
-        "beat_schedule": {
-            name: {"task": name, "schedule": seconds, "options": {"queue": CLOCK, "expires": max(seconds, 10.0)}}
-            for name, seconds in table.items()
-        },
-        # In memory: a file of last runs would be one more state to lose, and the ticks mean nothing by themselves.
-        "beat_scheduler": "celery.beat:Scheduler",
+        "beat_schedule": {name: {**entry, "options": {"queue": CLOCK}} for name, entry in table.items()},
+        "beat_scheduler": f"{Ringer.__module__}:{Ringer.__name__}",
         "beat_max_loop_interval": 1.0,
     }
 

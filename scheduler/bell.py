@@ -6,12 +6,21 @@ from collections.abc import Iterable
 
 from kombu.exceptions import OperationalError
 
+from scheduler.beat import CLOCK
 from worker.app import app
 from worker.ledger.rows import Ring
 
 
 class BrokerDown(Exception):
     """The broker could not be reached; the ledger has the jobs, and the sweep rings when it is back."""
+
+
+def ring_clock(schedule: str) -> None:
+    """Have the clock look at a schedule now; where it does not hear that, it looks within seconds all the same."""
+    try:
+        app.send_task("slots", args=(schedule,), queue=CLOCK, retry=False)
+    except (OperationalError, OSError) as error:
+        raise BrokerDown(f"the broker does not answer ({type(error).__name__})") from None
 
 
 def ring(bells: Iterable[Ring]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scheduler import recheck
+from scheduler import recheck, schedules
 from scheduler import sweep as sweeping
 from worker.app import app
 from worker.runtime import runtime
@@ -18,6 +18,12 @@ def sweep() -> None:
 def look_again() -> None:
     """Look again at what was ended."""
     recheck.look_again(runtime())
+
+
+@app.task(name="slots")
+def slots(schedule: str | None = None) -> None:
+    """Take every schedule a step further, or the one whose time it is."""
+    schedules.tick(runtime(), None if schedule is None else [schedule])
 
 
 @app.task(name="shred")

@@ -39,6 +39,7 @@ ABOUT = {
     "body_limit": "bytes of an answer that are read at most",
     "connections": "provider accounts, by name; only in `revoq.yaml`",
     "sinks": "places where new secrets go, by name; only in `revoq.yaml`",
+    "schedules": "what is done when and to whom, by name; only in `revoq.yaml`",
 }
 
 

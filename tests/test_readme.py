@@ -10,6 +10,7 @@ import click
 import yaml
 from pydantic import BaseModel, TypeAdapter
 
+from rules import strictyaml
 from rules.lifecycle import Outcome
 from rules.lint import lint
 from rules.loader import read_text
@@ -32,6 +33,7 @@ from rules.schema import (
 )
 from scheduler.cli import door, find_verbs
 from tests.readme import README, render
+from worker.schedules import Schedule
 
 TEXT = README.read_text()
 
@@ -112,6 +114,14 @@ def test_every_option_is_understood() -> None:
         command = find_command(line.split()[2:])
         known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
         assert set(re.findall(r" (--[a-z-]+)", line.split("#")[0])) <= known, line
+
+
+def test_the_example_of_a_schedule_is_one() -> None:
+    """Every key of it means something, and the whole makes sense."""
+    (example,) = [block for block in blocks("yaml") if block.startswith("schedules:")]
+
+    for name, fields in strictyaml.parse(example, "README.md").value["schedules"].items():
+        assert Schedule.model_validate({"name": name, **fields}).when
 
 
 def test_the_settings_example_is_yaml() -> None:

@@ -30,6 +30,7 @@ from rules.schema import Duration, Model
 from rules.secret import Secret
 from worker import sources
 from worker.errors import ConnectionUnusable, SettingsErrors, UnknownConnection, UnknownSink
+from worker.schedules import Schedule, Targets, unknown_connections, unknown_sinks
 
 CONFIG = sources.CONFIG
 CONFIG_NAME = sources.CONFIG_NAME
@@ -400,6 +401,7 @@ class Settings(BaseSettings):
     body_limit: int = Field(default=4 * 1024 * 1024, ge=1024)
     connections: dict[str, Connection] = Field(default_factory=dict)
     sinks: dict[str, SinkPlace] = Field(default_factory=dict)
+    schedules: dict[str, Schedule] = Field(default_factory=dict)
 
     _secret_files: tuple[Path, ...] = PrivateAttr(default=())
 
@@ -468,10 +470,25 @@ class Settings(BaseSettings):
         except ValueError:
             raise ValueError(f"expected an address such as 127.0.0.1 or ::1, got {value!r}") from None
 
-    @field_validator("connections", "sinks", mode="before")
+    @field_validator("schedules", mode="before")
+    @classmethod
+    def _known_names(cls, value: object, info: ValidationInfo) -> object:
+        """What a schedule names has to exist; told with its own line, beside all other mistakes."""
+        given = value if isinstance(value, dict) else {}
+        wrong = list(unknown_connections(given, info.data["connections"])) if "connections" in info.data else []
+        wrong += list(unknown_sinks(given, info.data["sinks"])) if "sinks" in info.data else []
+        reading = sources.current.get()
+        if reading is None and wrong:
+            raise ValueError("; ".join(f"{'.'.join(place)}: {says}" for place, says in wrong))
+        if reading is not None:
+            for place, says in wrong:
+                reading.refuse_at(("schedules", *place), says)
+        return value
+
+    @field_validator("connections", "sinks", "schedules", mode="before")
     @classmethod
     def _named(cls, value: object) -> object:
-        """A connection's or a sink's name is the key that it stands under, and is said once."""
+        """The name of a connection, a sink or a schedule is the key that it stands under, and is said once."""
         if not isinstance(value, dict):
             return value
         for name, fields in value.items():
@@ -536,6 +553,15 @@ def _database_url(value: str, base: Path) -> str:
     raise ValueError("expected sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE, got something else")
 
 
+PLACES = (FilePlace, VaultPlace, AwsPlace, WebhookPlace, CommandPlace)
+KEYS = {
+    "connections": {*Connection.model_fields, *Protected.model_fields} - {"name"},
+    "sinks": {field for place in PLACES for field in place.model_fields} - {"name"},
+    "schedules": {*Schedule.model_fields, *Targets.model_fields, "except"} - {"name", "exclude"},
+}
+"""What may stand in each section, further down."""
+
+
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Read every source; raises SettingsErrors with all mistakes at once."""
     reading = sources.Reading(os.environ if environ is None else environ)
@@ -543,9 +569,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     try:
         made = Settings()
     except ValidationError as errors:
-        models = (Connection, Protected, FilePlace, VaultPlace, AwsPlace, WebhookPlace, CommandPlace)
-        keys = {field for model in models for field in model.model_fields}
-        reading.tell(errors, Settings, keys - {"name"})
+        reading.tell(errors, Settings, KEYS)
     finally:
         sources.current.reset(under_way)
     if reading.mistakes:

@@ -6,7 +6,7 @@ import difflib
 import logging
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,8 +26,8 @@ from worker.errors import SettingsError
 PREFIX = "REVOQ_"
 CONFIG = "REVOQ_CONFIG"
 CONFIG_NAME = "revoq.yaml"
-NESTED = ("connections", "sinks")
-"""Settings that are mappings of their own, which only the file can say."""
+SECTIONS = ("connections", "sinks", "schedules")
+"""What is written in `revoq.yaml` alone: it has a shape that no variable could hold."""
 LISTS = {"rules_path": os.pathsep, "trust_single_row": ",", "commands_allowed": os.pathsep}
 
 # With PYDANTIC_SETTINGS_DEBUG it logs whatever the sources say, passwords too.
@@ -72,20 +72,30 @@ class Reading:
 
     def base(self, setting: str | None) -> Path:
         """Where a relative path starts; what is nested has paths further down, under names of their own."""
-        nested = [self.origins[name] for name in NESTED if name in self.origins]
+        nested = [self.origins[name] for name in SECTIONS if name in self.origins]
         return (self.origins.get(setting or "") or nested[0]).base
 
-    def tell(self, errors: ValidationError, model: type[BaseSettings], keys: Collection[str]) -> None:
-        """Note what the check found, each with its place; `keys` are the known ones further down."""
+    def refuse_at(self, place: Sequence[str], says: str) -> None:
+        """Refuse what stands at a place of a section."""
+        self.refuse(".".join(place), says, self._where(place))
+
+    def _where(self, place: Sequence[str | int]) -> str:
+        origin = self.origins.get(str(place[0]), Origin("", Path()))
+        return f"{origin.document.file}:{origin.document.line(place)}" if origin.document else origin.where
+
+    def tell(self, errors: ValidationError, model: type[BaseSettings], keys: Mapping[str, Collection[str]]) -> None:
+        """Note what the check found, each with its place; `keys` are the known ones of each section."""
         for error in errors.errors(include_url=False):
             place = tuple(part for part in error["loc"] if part != "[key]")
             if place[0] == "sinks":
                 # The kind, by which one of several models was chosen, is no key of the file.
                 place = (*place[:2], *place[3:])
             hidden = not model.model_fields[str(place[0])].repr or "identity" in place or place[0] == "sinks"
-            origin = self.origins.get(str(place[0]), Origin("", Path()))
-            where = f"{origin.document.file}:{origin.document.line(place)}" if origin.document else origin.where
-            self.refuse(".".join(map(str, place)), _explain(error, keys, hidden=hidden), where)
+            self.refuse(
+                ".".join(map(str, place)),
+                _explain(error, keys.get(str(place[0]), ()), hidden=hidden),
+                self._where(place),
+            )
 
 
 current: ContextVar[Reading | None] = ContextVar("current", default=None)
@@ -128,7 +138,7 @@ class File(InitSettingsSource):
                 self.reading.secret_files.append(path)
             yield key, value
             return
-        elif key == setting or setting not in self.fields or setting in NESTED:
+        elif key == setting or setting not in self.fields or setting in SECTIONS:
             says = f"there is no such setting{nearest(key, self.fields)}"
         elif setting in document.value:
             key, says = setting, f"given twice: as {setting} and as {key}"
@@ -148,14 +158,14 @@ class Variables(EnvSettingsSource):
     def __init__(self, settings_cls: type[BaseSettings], reading: Reading, file: File) -> None:
         super().__init__(settings_cls, env_prefix=PREFIX)
         self.reading = reading
-        names = [f"{PREFIX}{name}".upper() for name in settings_cls.model_fields if name not in NESTED]
+        names = [f"{PREFIX}{name}".upper() for name in settings_cls.model_fields if name not in SECTIONS]
         known = {CONFIG, *names, *(f"{name}_FILE" for name in names)}
         # A variable that is set to nothing counts as not set: compose files pass on what was never given.
         self.env_vars = {name.lower(): text for name in known if (text := reading.environ.get(name))}
         given = {name for name in reading.environ if name.startswith(PREFIX)}
-        referred = set().union(*(_references(file.init_kwargs.get(nested)) for nested in NESTED))
+        referred = set().union(*(_references(file.init_kwargs.get(nested)) for nested in SECTIONS))
         for name in sorted(given - known - referred):
-            elsewhere = name in {f"{PREFIX}{nested}".upper() for nested in NESTED}
+            elsewhere = name in {f"{PREFIX}{nested}".upper() for nested in SECTIONS}
             says = f"set it in {CONFIG_NAME}" if elsewhere else f"there is no setting{nearest(name.upper(), known)}"
             reading.refuse(name, says, "environment")
 

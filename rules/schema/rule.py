@@ -20,15 +20,27 @@ from rules.schema.variables import Subject, Variable
 
 
 class Listing(Model):
-    """Ours: what exists for an account, or for the person whom SUBJECT names, read to its end and never acted on."""
+    """Ours: what exists for an account, or for the person whom SUBJECT names, read to its end and never acted on.
+
+    A schedule chooses by what the rows say: `name`, `role`, `created` and `used` (when it was last used) each say which
+    of the shown fields that is.
+    """
 
     request: Request
     select: Select
+    name: str | None = None
+    role: str | None = None
+    created: str | None = None
+    used: str | None = None
 
     @model_validator(mode="after")
     def _only_reads(self) -> Self:
         if self.request.method.upper() != "GET" or self.select.where:
             raise ValueError("expected a GET and a select without where: a listing shows every row and changes nothing")
+        fields = [self.name, self.role, self.created, self.used]
+        hidden = [field for field in fields if field is not None and field not in self.select.show]
+        if hidden:
+            raise ValueError(f"expected name, role, created and used to be among show, got {', '.join(hidden)}")
         return self
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rules.decision import SECOND
 from rules.errors import RevoqError, RuleErrors
+from rules.lifecycle import INCIDENTS
 from rules.loader import builtin, read
 from rules.secret import Secret
 from scheduler.app import CLOCK
@@ -21,9 +22,10 @@ from scheduler.cli.present import ago
 from scheduler.processes import broker_dir, run_dir
 from worker.app import BULK, ROTATION, URGENT
 from worker.errors import SchemaMismatch, SettingsError, SettingsErrors
-from worker.ledger import reads
+from worker.ledger import reads, slots
 from worker.ledger.database import Database
 from worker.safe import Ring, Safe
+from worker.schedules import unusable_rules
 from worker.settings import CONFIG, CONFIG_NAME, Settings, check_private, load_settings, private_files
 from worker.sinks import find_unusable
 
@@ -154,6 +156,24 @@ def look_at_database(settings: Settings) -> Iterator[Check]:
     for hold in reads.holds(db):
         yield Check("hold", Health.WARN, hold.says, "revoq hold off --reason TEXT")
     yield from look_at_clock(db, settings)
+    yield from look_at_schedules(db, settings)
+
+
+def look_at_schedules(db: Database, settings: Settings) -> Iterator[Check]:
+    """Schedules that cannot be used, and slots that somebody should look at."""
+    catalogue, _ = read([builtin(), *settings.rules_path])
+    wrong = unusable_rules(settings.schedules, catalogue)
+    for mistake in wrong:
+        yield Check("schedules", Health.FAIL, str(mistake), "mend the settings")
+    last = [slot for name in settings.schedules if (slot := slots.latest(db, name)) is not None]
+    incidents = [slot for slot in last if slot.state in INCIDENTS]
+    for slot in incidents:
+        says = f"the last slot of {slot.schedule} is {slot.state}: {slot.says}"
+        yield Check("schedules", Health.WARN, says, f"revoq schedules run {slot.schedule}, once the cause is gone")
+    if not wrong and not incidents:
+        count = len(settings.schedules)
+        says = f"the last slots of all {count} are as they should be" if count else "there are none in the settings"
+        yield Check("schedules", Health.OK, says)
 
 
 def look_at_broker(settings: Settings) -> Iterator[Check]:

@@ -19,6 +19,12 @@ request      step purpose mutating method url headers body signed_by lacking
 hold         connection by why since
 connection   name provider base_url identity owns protected never_probe proxy
 trial        connection ok says id subject tenant
+schedule     name intent rule connection when timezone state says last{due state requester says opened_at listed_at
+             ended_at targets{…}} next overdue[…] targets[target of a slot]
+target of a  target name subject role canary state age job says started_at ended_at
+slot
+slot         schedule due closes new
+slot dry run dry_run schedule intent rule connection held targets[{target name subject role age canary would why}]
 rule         id name provider aliases secret variables[…] revokes probes file line; shown alone also about pattern
              also_kills residual cannot unverified references steps notices sections[{title sentences}]
 audit row    chain number at hash + what the row itself says
@@ -28,17 +34,18 @@ check        name state says mend
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from rules.guard import Who
-from rules.lifecycle import Ending, Reason, State, Verdict, ending
+from rules.lifecycle import Ending, Reason, State, TargetState, Verdict, ending
 from rules.loader import LoadedRule
 from rules.plan import Purpose
 from worker.ledger.rechecks import Recheck
-from worker.ledger.rows import AuditRow, Credential, Hold, Job, JobLine, SealedSecret, Step
+from worker.ledger.rows import AuditRow, Credential, Hold, Job, JobLine, SealedSecret, SlotRow, Step, TargetRow
 from worker.rehearsal import Coming, Taken
+from worker.schedules import Schedule
 from worker.settings import Connection
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -66,6 +73,58 @@ def ago(microseconds: int, now: int) -> str:
     seconds = max(now - microseconds, 0) // 1_000_000
     size, unit = next(((size, unit) for size, unit in SPANS if seconds >= size), (1, "s"))
     return f"{seconds // size} {unit}"
+
+
+# ── schedules ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def schedule_row(
+    schedule: Schedule, says: str | None, last: SlotRow | None, counts: Mapping[TargetState, int], following: int | None
+) -> dict[str, Any]:
+    """One schedule without its targets; `says` is what is wrong with it."""
+    return {
+        "name": schedule.name,
+        "intent": schedule.intent,
+        "rule": schedule.rule,
+        "connection": schedule.connection,
+        "when": schedule.when,
+        "timezone": schedule.timezone,
+        "state": "unusable" if says is not None else "new" if last is None else last.state.value,
+        "says": says if says is not None or last is None else last.says,
+        "last": None if last is None else slot_row(last, counts),
+        "next": moment(following),
+    }
+
+
+def slot_row(slot: SlotRow, counts: Mapping[TargetState, int]) -> dict[str, Any]:
+    """One slot, with how many of its targets stand in each way."""
+    return {
+        "due": moment(slot.due),
+        "state": slot.state.value,
+        "requester": slot.requester,
+        "says": slot.says,
+        "opened_at": moment(slot.opened_at),
+        "listed_at": moment(slot.listed_at),
+        "ended_at": moment(slot.ended_at),
+        "targets": {state.value: counts.get(state, 0) for state in TargetState},
+    }
+
+
+def target_row(row: TargetRow, born: int | None, now: int) -> dict[str, Any]:
+    """One target of a slot; its age in seconds where that is known."""
+    return {
+        "target": row.target,
+        "name": row.name,
+        "subject": row.subject,
+        "role": row.role,
+        "canary": row.canary,
+        "state": row.state.value,
+        "age": None if born is None else max(now - born, 0) // 1_000_000,
+        "job": row.job,
+        "says": row.says,
+        "started_at": moment(row.started_at),
+        "ended_at": moment(row.ended_at),
+    }
 
 
 # ── jobs ──────────────────────────────────────────────────────────────────────────────────────────────────────────────

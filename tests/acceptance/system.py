@@ -127,14 +127,20 @@ class System:
 
     # ── the processes ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    def start(self, *names: str) -> None:
-        """Start processes by their names: urgent, bulk, clock, beat, flower; wait until the workers are ready."""
+    def start(self, *names: str, environ: Mapping[str, str] | None = None) -> None:
+        """Start processes by their names: urgent, bulk, clock, beat, flower; wait until the workers are ready.
+
+        A second one of a kind is called clock-2, and so on. `environ` is what these have beside all others.
+        """
         for name in names:
             self.processes[name] = Process.start(
-                self.command(name), log=self.directory / f"{name}.log", cwd=ROOT, env=self.environ
+                self.command(name),
+                log=self.directory / f"{name}.log",
+                cwd=ROOT,
+                env={**self.environ, **(environ or {})},
             )
         for name in names:
-            if name in {"urgent", "bulk", "clock"}:
+            if kind_of(name) in {"urgent", "bulk", "clock"}:
                 process = self.processes[name]
                 process.wait_until(lambda p=process: "ready." in p.output())  # type: ignore[misc]
 
@@ -145,14 +151,14 @@ class System:
     def command(self, name: str) -> list[str]:
         """The command line of DESIGN part 2."""
         worker = [*CELERY, "-A", "worker.app", "worker", *QUIET, "-l", "debug", "-n", f"{name}@{self.directory.name}"]
-        match name:
+        match kind_of(name):
             case "urgent":
                 return [*worker, "-Q", "urgent"]
             case "bulk":
                 return [*worker, "-Q", "bulk,rotation"]
             case "clock":
                 clock = [*CELERY, "-A", "scheduler.app", "worker", *QUIET, "-l", "debug"]
-                return [*clock, "-Q", "clock", "-P", "solo", "-n", f"clock@{self.directory.name}"]
+                return [*clock, "-Q", "clock", "-P", "solo", "-n", f"{name}@{self.directory.name}"]
             case "beat":
                 return [*CELERY, "-A", "scheduler.app", "beat", "-l", "debug"]
             case _:
@@ -173,9 +179,9 @@ class System:
 
     def stop(self) -> None:
         """End everything, the clock first."""
-        for name in ("beat", "clock", "flower", "urgent", "bulk"):
-            if name in self.processes:
-                self.processes.pop(name).stop()
+        order = ("beat", "clock", "flower", "urgent", "bulk")
+        for name in sorted(self.processes, key=lambda name: order.index(kind_of(name))):
+            self.processes.pop(name).stop()
 
     def freeze(self, name: str) -> None:
         """Stop a process where it stands."""
@@ -185,3 +191,8 @@ class System:
     def logs(self) -> str:
         """All that the processes have written."""
         return "\n".join(path.read_text(errors="replace") for path in sorted(self.directory.glob("*.log")))
+
+
+def kind_of(name: str) -> str:
+    """What a process is, whichever of its kind."""
+    return name.partition("-")[0]

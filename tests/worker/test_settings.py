@@ -224,7 +224,7 @@ connections:
         ("claim: 1m\nclaim: 2m\n", "revoq.yaml:2: the key 'claim' stands on line 1 already"),
         ("never: [\n", "revoq.yaml:2: not YAML"),
         ("- claim\n", "revoq.yaml:1: expected settings as `name: value`"),
-        ("schedules: {}\n", "revoq.yaml:1: schedules: there is no such setting"),
+        ("holidays: {}\n", "revoq.yaml:1: holidays: there is no such setting"),
         ("connections_file: x\n", "revoq.yaml:1: connections_file: there is no such setting"),
         ("seal_keys: seal a b\n", "revoq.yaml:1: seal_keys: keys may not stand in this file"),
         ("claim: 1m\nclaim_file: x\n", "revoq.yaml:2: claim: given twice"),

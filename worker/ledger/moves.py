@@ -3,8 +3,8 @@
 A worker's verbs take its `Claim`: every write repeats the fence, and ClaimLost says that somebody else was there first.
 A person's verbs take an `actor`. What is allowed stands in `rules.lifecycle.MOVES`; what comes next, in `rules.decide`.
 
-Locks are taken in one order, so that no two moves wait for each other: holds, repetitions, job, credential, secrets,
-rechecks, global chain.
+Locks are taken in one order, so that no two moves wait for each other: schedule, holds, repetitions, job, credential,
+secrets, rechecks, global chain.
 """
 
 from __future__ import annotations
@@ -97,11 +97,11 @@ def submit(db: Database, new: NewJob) -> Submitted:
     were shredded; it changes nothing else, and is told on the job's chain.
     """
     with db.begin() as conn:
-        return submit_with(db, conn, new)
+        return submit_within(db, conn, new)
 
 
-def submit_with(db: Database, conn: Connection, new: NewJob) -> Submitted:
-    """The same within a transaction that also does something else."""
+def submit_within(db: Database, conn: Connection, new: NewJob) -> Submitted:
+    """The same inside a transaction that does more; of all its locks, those of the job come last."""
     new = cleaned(new)
     at = db.now()
     credential = _credential(db, conn, new, at)

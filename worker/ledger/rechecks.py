@@ -152,7 +152,7 @@ def look(db: Database, recheck: Recheck, new: NewJob) -> str | None:
     """Start the job of a look; or drive the open incident of the credential on. None where the other clock did."""
     try:
         with db.begin() as conn:
-            submitted = moves.submit_with(db, conn, new)
+            submitted = moves.submit_within(db, conn, new)
             if submitted.joined:
                 moves.look_on(db, conn, submitted.job_id, actor=new.requester, why=new.cause or "")
             _take(conn, recheck, job=submitted.job_id, opened_at=db.now())
@@ -174,7 +174,7 @@ def again(
             at = db.now()
             refusal = why_not(_past(conn, recheck, new.connection, at))
             if refusal is None:
-                submitted = moves.submit_with(db, conn, new)
+                submitted = moves.submit_within(db, conn, new)
                 # Where it was joined, a revocation of this credential is parked, and waits for a person already.
                 found = Found.LEFT if submitted.joined else Found.REPEATED
                 _take(conn, recheck, job=submitted.job_id, opened_at=at, found=found, ended_at=at)
@@ -190,7 +190,7 @@ def again(
 
 def _open_incident(db: Database, conn: Connection, incident: NewJob, refusal: str) -> str:
     options = {**incident.options, "forgotten": refusal}
-    return moves.submit_with(db, conn, replace(incident, options=options)).job_id
+    return moves.submit_within(db, conn, replace(incident, options=options)).job_id
 
 
 def _take(conn: Connection, recheck: Recheck, **values: Any) -> None:
@@ -228,7 +228,7 @@ def _past(conn: Connection, recheck: Recheck, connection: str, at: int) -> Past:
 def reopen(db: Database, ended: Job, new: NewJob, why: str) -> Submitted:
     """Order the restoration of what a job has ended, tell it on both trails, and look at the credential no more."""
     with db.begin() as conn:
-        submitted = moves.submit_with(db, conn, new)
+        submitted = moves.submit_within(db, conn, new)
         at = db.now()
         facts = {"actor": new.requester, "why": moves.plain(why), "restored_by": submitted.job_id}
         moves.tell(conn, ended.id, at, "restoration ordered", **facts)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import RowMapping
 
-from rules.lifecycle import Intent, Outcome, Stage, State, StepState, Verdict
+from rules.lifecycle import Intent, Outcome, SlotState, Stage, State, StepState, TargetState, Verdict
 
 SECOND = 1_000_000
 """Times and spans are counted in microseconds."""
@@ -286,6 +286,70 @@ class Vitals:
     unshredded: int
 
 
+class SlotKey(NamedTuple):
+    """What one slot is known by; `due` in microseconds."""
+
+    schedule: str
+    due: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewSlot:
+    """A slot that is to be opened; what it is for stays as it was then, whatever the settings say later."""
+
+    due: int
+    closes: int
+    intent: Intent
+    rule: str
+    connection: str
+    requester: str
+
+
+@dataclass(frozen=True, slots=True)
+class SlotRow:
+    """A row of `slots`."""
+
+    schedule: str
+    due: int
+    closes: int
+    state: SlotState
+    intent: Intent
+    rule: str
+    connection: str
+    requester: str
+    look_at: int
+    says: str | None
+    opened_at: int
+    listed_at: int | None
+    ended_at: int | None
+
+    @property
+    def key(self) -> SlotKey:
+        """What it is known by."""
+        return SlotKey(self.schedule, self.due)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetRow:
+    """A row of `slot_targets`, without its slot."""
+
+    target: str
+    number: int
+    id: str
+    subject: str | None
+    name: str
+    role: str | None
+    canary: bool
+    state: TargetState
+    born: int | None
+    used: int | None
+    not_before: int
+    job: str | None = None
+    says: str | None = None
+    started_at: int | None = None
+    ended_at: int | None = None
+
+
 # ── from the database's words ─────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -321,6 +385,20 @@ def step_of(row: RowMapping) -> Step:
     if values["retry_after"] is not None:
         values["retry_after"] /= SECOND
     return Step(**values)
+
+
+def slot_of(row: RowMapping) -> SlotRow:
+    """A row of `slots`, likewise."""
+    values: dict[str, Any] = {str(name): value for name, value in row.items()}
+    values["state"], values["intent"] = SlotState(values["state"]), Intent(values["intent"])
+    return SlotRow(**values)
+
+
+def target_of(row: RowMapping) -> TargetRow:
+    """A row of `slot_targets`, likewise."""
+    values: dict[str, Any] = {str(name): value for name, value in row.items() if name not in {"schedule", "due"}}
+    values["state"] = TargetState(values["state"])
+    return TargetRow(**values)
 
 
 def audit_row_of(row: RowMapping) -> AuditRow:

@@ -12,6 +12,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
@@ -238,14 +239,55 @@ approvals = Table(
     Column("approved_at", BigInteger, nullable=False),
 )
 
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("name", String(120), primary_key=True),
+    Column("digest", String(64), nullable=False),  # of its calendar: slots of another one are none of this one's
+    Column("until", BigInteger, nullable=False),  # every slot that was due by then is opened or missed
+)
+
 slots = Table(
     "slots",
     metadata,
     Column("schedule", String(120), primary_key=True),
     Column("due", BigInteger, primary_key=True),
-    Column("target", String(200), primary_key=True),
-    Column("job", String(40)),
+    Column("closes", BigInteger, nullable=False),  # it begins until then, or never
+    Column("state", String(16), nullable=False),
+    Column("intent", String(16), nullable=False),
+    Column("rule", String(120), nullable=False),
+    Column("connection", String(120), nullable=False),
+    Column("requester", Text, nullable=False),
+    Column("look_at", BigInteger, nullable=False),  # nobody lists its targets before; who does, puts it off first
+    Column("says", Text),
     Column("opened_at", BigInteger, nullable=False),
+    Column("listed_at", BigInteger),
+    Column("ended_at", BigInteger),
+    Index("ix_slots_state", "state", "schedule"),
+)
+
+slot_targets = Table(
+    "slot_targets",
+    metadata,
+    Column("schedule", String(120), primary_key=True),
+    Column("due", BigInteger, primary_key=True),
+    Column("target", Text, primary_key=True),
+    Column("number", Integer, nullable=False),  # the order in which they are begun
+    Column("id", Text, nullable=False),  # the provider's own
+    Column("subject", Text),
+    Column("name", Text, nullable=False),
+    Column("role", Text),
+    Column("canary", Boolean, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("born", BigInteger),  # made, or last rotated
+    Column("used", BigInteger),
+    Column("not_before", BigInteger, nullable=False),
+    Column("job", String(40)),
+    Column("says", Text),
+    Column("started_at", BigInteger),
+    Column("ended_at", BigInteger),
+    ForeignKeyConstraint(["schedule", "due"], ["slots.schedule", "slots.due"]),
+    Index("ix_slot_targets_state", "schedule", "state"),
 )
 
 rechecks = Table(

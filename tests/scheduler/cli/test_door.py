@@ -66,6 +66,7 @@ def test_the_verbs_of_this_issue_are_there() -> None:
         "probe",
         "revoke",
         "rules",
+        "schedules",
         "up",
     }
 

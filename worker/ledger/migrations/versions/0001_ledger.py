@@ -234,14 +234,55 @@ def create_accounts_and_batches() -> None:
 
 def create_clock() -> None:
     op.create_table(
+        "schedules",
+        sa.Column("name", sa.String(length=120), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("until", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name="pk_schedules"),
+    )
+    op.create_table(
         "slots",
         sa.Column("schedule", sa.String(length=120), nullable=False),
         sa.Column("due", sa.BigInteger(), nullable=False),
-        sa.Column("target", sa.String(length=200), nullable=False),
-        sa.Column("job", sa.String(length=40)),
+        sa.Column("closes", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("intent", sa.String(length=16), nullable=False),
+        sa.Column("rule", sa.String(length=120), nullable=False),
+        sa.Column("connection", sa.String(length=120), nullable=False),
+        sa.Column("requester", sa.Text(), nullable=False),
+        sa.Column("look_at", sa.BigInteger(), nullable=False),
+        sa.Column("says", sa.Text()),
         sa.Column("opened_at", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("schedule", "due", "target", name="pk_slots"),
+        sa.Column("listed_at", sa.BigInteger()),
+        sa.Column("ended_at", sa.BigInteger()),
+        sa.PrimaryKeyConstraint("schedule", "due", name="pk_slots"),
     )
+    op.create_index("ix_slots_state", "slots", ["state", "schedule"])
+    op.create_table(
+        "slot_targets",
+        sa.Column("schedule", sa.String(length=120), nullable=False),
+        sa.Column("due", sa.BigInteger(), nullable=False),
+        sa.Column("target", sa.Text(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("subject", sa.Text()),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("role", sa.Text()),
+        sa.Column("canary", sa.Boolean(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("born", sa.BigInteger()),
+        sa.Column("used", sa.BigInteger()),
+        sa.Column("not_before", sa.BigInteger(), nullable=False),
+        sa.Column("job", sa.String(length=40)),
+        sa.Column("says", sa.Text()),
+        sa.Column("started_at", sa.BigInteger()),
+        sa.Column("ended_at", sa.BigInteger()),
+        sa.ForeignKeyConstraint(
+            ["schedule", "due"], ["slots.schedule", "slots.due"], name="fk_slot_targets_schedule_due"
+        ),
+        sa.PrimaryKeyConstraint("schedule", "due", "target", name="pk_slot_targets"),
+    )
+    op.create_index("ix_slot_targets_state", "slot_targets", ["schedule", "state"])
     op.create_table(
         "rechecks",
         sa.Column("credential", sa.String(length=40), nullable=False),
