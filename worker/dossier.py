@@ -5,7 +5,7 @@ There is no ledger here: a claimed job is a dossier that is written down (`worke
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -69,6 +69,7 @@ class Dossier:
         self.known = self.acted = self.returned = False
         self.expires_at: int | None = None
         self._guards = Guards()
+        self._named: list[str] = []
 
     def begin(self, loaded: LoadedRule, inputs: Mapping[str, str], secrets: Mapping[str, Secret]) -> None:
         """Bind rule, connection and base URLs, take in what was handed in, and learn what is protected.
@@ -84,6 +85,7 @@ class Dossier:
             self.values.update(self.account.actor_names())
             for name, secret in secrets.items():
                 self.know(name, secret)
+            self._named = list(self._name({**inputs, **secrets}))
             self._guards = self.account.guards()
         except (UnknownConnection, ConnectionUnusable) as error:
             raise NotReady(Reason.DENIED, str(error)) from None
@@ -105,8 +107,8 @@ class Dossier:
 
     @property
     def where(self) -> str:
-        """The base URLs that are asked: what was alive in another region says nothing of this one."""
-        return " ".join(sorted(self.bases.values()))
+        """What is asked, and under which names: what lived in another region, or had another id, says nothing here."""
+        return " ".join([*sorted(self.bases.values()), *self._named])
 
     @property
     def was_alive(self) -> bool:
@@ -199,6 +201,15 @@ class Dossier:
         # Whose a finding is may be told by a probe or a lookup: what is only unshown yet keeps from acting, not from
         # looking. Where the connection owns nothing that could be shown, there is no reason to try it either.
         return refuse(self.who(), self._guards, finding=self.terms.finding and not self._guards.owns)
+
+    def _name(self, handed_in: Mapping[str, str | Secret]) -> Iterator[str]:
+        """What was handed in beside the secret to say whose it is; where that is a secret too, its fingerprint."""
+        rule = self.rule
+        naming = {name for name, variable in rule.variables.items() if variable.identifies}
+        for name in sorted(naming | {depends.variable for depends in rule.depends_on_rule}):
+            value = handed_in.get(name)
+            if value is not None:
+                yield f"{name}={self.runtime.safe.fingerprint(value) if isinstance(value, Secret) else value}"
 
     def _text(self, name: str | None) -> str | None:
         value = self.values.get(name) if name is not None else None

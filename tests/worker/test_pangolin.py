@@ -362,3 +362,14 @@ def test_a_session_revokes_itself(bench: Bench, sandbox: Sandbox) -> None:
     assert job.verdict is Verdict.REVOKED
     assert not sandbox.pangolin.is_alive(session)
     assert sandbox.pangolin.is_alive(other)
+
+
+def test_what_was_known_of_another_id_is_no_evidence(bench: Bench, sandbox: Sandbox, target: ServiceUser) -> None:
+    """Its key was seen to work; handed in beside another's id it is refused, and lives."""
+    assert end(bench, target, intent=Intent.PROBE).verdict is Verdict.ALIVE
+    other = sandbox.pangolin.add_service_user("other")
+
+    job = bench.run(RULE, target.key, "pangolin", variables={"SERVICE_USER_ID": other.id, "SERVICE_USER_NAME": "other"})
+
+    assert (job.verdict, job.reason) == (None, Reason.NOT_RECOGNISED)
+    assert sandbox.alive("pangolin", target.id)
