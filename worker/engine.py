@@ -16,7 +16,7 @@ import structlog
 from rules.decide import decide
 from rules.decision import SECOND, Decision, Do, Expire, Finish, Park, Wait, backoff
 from rules.errors import RevoqError
-from rules.lifecycle import Outcome, Reason
+from rules.lifecycle import Outcome, Reason, Verdict
 from rules.plan import CHANGES, Planned
 from worker.aftercare import after_end, after_look
 from worker.case import Case
@@ -172,12 +172,14 @@ def _end(runtime: Runtime, claim: Claim, decision: Decision, case: Case | None =
             log.info("parked", reason=reason.value, says=says)
         case Finish(verdict, says):
             watch = after_end(case, verdict)
+            # What no sink was seen to hold stays sealed here until its date.
+            kept = watch is not None or verdict is Verdict.DELIVERED_UNCONFIRMED
             moves.finish(
                 database,
                 claim,
                 verdict,
                 says,
-                shred_by=None if watch is not None else database.now(),
+                shred_by=None if kept else database.now(),
                 rechecks=watch.told if watch is not None else None,
                 also=partial(watch.begin, job=claim.job) if watch is not None else after_look(case, decision),
             )

@@ -250,6 +250,28 @@ def test_a_target_that_is_not_what_was_asked_for_is_refused(rotating: Rotating) 
     assert not rotating.bench.sandbox.calls("keyring", "POST")
 
 
+def test_a_sink_that_cannot_be_read_leaves_the_old_key_alone_and_the_new_one_sealed(
+    tmp_path: Path, sqlite_url: str, sandbox: Sandbox, connected: Mapping[str, Any]
+) -> None:
+    """A program took it, and nobody can say what it did with it: delivered, unconfirmed."""
+    taken = tmp_path / "taken.json"
+    program = tmp_path / "take"
+    program.write_text(f"#!/bin/sh\ncat > {taken}\n")
+    program.chmod(0o700)
+    chosen = {
+        "sinks": {"blind": {"kind": "command", "run": [str(program)]}},
+        "commands_allowed": [str(program)],
+    }
+    (tmp_path / "sink").mkdir()
+    with open_bench(tmp_path, sqlite_url, sandbox, connections=connected, settings=chosen) as bench:
+        rotating = Rotating(bench, tmp_path / "sink")
+        job = rotating.rotate("keyring.service", sinks=("blind",))
+        assert job.verdict is Verdict.DELIVERED_UNCONFIRMED, job.says
+        assert rotating.works(json.loads(taken.read_text())["key"])
+        assert rotating.works(rotating.key.secret)
+        assert all(row.ciphertext is not None for row in reads.secrets_of(bench.runtime.database, job.id))
+
+
 def test_issue_is_the_first_half_alone(rotating: Rotating) -> None:
     """A key for something that has none; what a sink holds is not written over."""
     rotating.file.unlink()
