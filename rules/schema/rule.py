@@ -20,15 +20,21 @@ from rules.schema.variables import Subject, Variable
 
 
 class Listing(Model):
-    """Ours: what exists for an account, or for the person whom SUBJECT names, read to its end and never acted on."""
+    """Ours: what exists for an account, or for the person whom SUBJECT names, read to its end and never acted on.
+
+    `variables` says which of the rule's variables are filled from which of the shown fields, for a job about a row.
+    """
 
     request: Request
     select: Select
+    variables: dict[Name, str] = {}
 
     @model_validator(mode="after")
     def _only_reads(self) -> Self:
         if self.request.method.upper() != "GET" or self.select.where:
             raise ValueError("expected a GET and a select without where: a listing shows every row and changes nothing")
+        if hidden := sorted(set(self.variables.values()) - set(self.select.show)):
+            raise ValueError(f"variables: expected fields that are among show, got {', '.join(hidden)}")
         return self
 
 
