@@ -282,6 +282,7 @@ def check_rule(rule: Rule, provider: Provider | None) -> list[Mistake]:
     _check_looks(checks, rule, probe, known)
     if rule.rotation is not None:
         _check_rotation(checks, rule.rotation, known)
+        known |= {name for step in rule.rotation.target for name in step.extract}
     if rule.listing is not None:
         listed = frozenset({SUBJECT, *rule.variables})
         checks.request(("listing", "request"), rule.listing.request, listed)

@@ -154,7 +154,7 @@ class _Rotation:
         return Park(refused.reason, f"no new key was issued: {last.says}; {old}")
 
     def _ask_broken(self, last: Record) -> Decision:
-        """An answer that the rule does not know, where there is one key only: does the old one still work?"""
+        """An answer that the rule does not know, where there is one key only: ask whether the old one still works."""
         ask = self._one(Purpose.ASK) if self.facts.probe else None
         if ask is None:
             return self._not_issued(last, "whether the old key still works, nothing can tell")

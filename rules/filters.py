@@ -266,10 +266,10 @@ def rfc1123_date(_value: object, *, context: Moment) -> str:
 
 def _read_time(value: object) -> datetime:
     try:
-        read = datetime.fromisoformat(to_text(value))
+        read: datetime | None = datetime.fromisoformat(to_text(value))
     except ValueError:
-        read = datetime.min
-    if read.tzinfo is None:
+        read = None
+    if read is None or read.tzinfo is None:
         raise TemplateError("a filter expected a time such as 2026-11-22T03:00:00Z, and got something else")
     return read.astimezone(UTC)
 

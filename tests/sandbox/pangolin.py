@@ -639,7 +639,12 @@ class Pangolin(Provider):
         user = parse_uuid(call.query.get("user", ""))
         rows = list(self.own_permissions(user))
         if self.switches.postgres:
-            rows += [self.as_granted(user, grant) for whom, role in self.assigned if whom == user for grant in self.roles[role].grants]
+            rows += [
+                self.as_granted(user, grant)
+                for whom, role in self.assigned
+                if whom == user
+                for grant in self.roles[role].grants
+            ]
         return say_json(200, [{**row, "actions": shuffle(row["actions"])} for row in rows])
 
     def own_permissions(self, user: str) -> list[dict[str, Any]]:

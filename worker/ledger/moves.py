@@ -377,8 +377,8 @@ def give_back(db: Database, claim: Claim, why: str) -> None:
 def extend(db: Database, claim: Claim, lease: float, *, unless_held: bool = False) -> None:
     """Move the claim's end to `lease` seconds from now. Not a move: it leaves no row.
 
-    `unless_held` is for a step that sends several requests that change something: before each one it raises Held where a
-    hold was put on meanwhile.
+    `unless_held` is for a step that sends several requests which change something: before each one it raises Held where
+    a hold was put on meanwhile.
     """
     with db.begin() as conn:
         move, extra = sql.CHANGE_MINE, {}

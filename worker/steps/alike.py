@@ -1,4 +1,4 @@
-"""A step that makes two lists at a provider hold the same, or sees whether they do; what differs, `rules.alike` says."""
+"""A step that makes two lists at a provider hold the same, or sees whether they do; what differs `rules.alike` says."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def ready(filling: Filling) -> AlikeStep:
     """Fill in how both lists are read; what a row needs is filled in with the row."""
     alike = filling.part.action
     assert isinstance(alike, Alike)  # noqa: S101 - this kind is chosen by it
-    reading = replace(filling, planned=replace(filling.planned, purpose=Purpose.READ))
+    reading = replace(filling, planned=replace(filling.planned, purpose=Purpose.READ)) if filling.acts else filling
     source, target = (_request(reading, alike, key) for key in ("source", "target"))
     return AlikeStep(filling, alike, source, target)
 
@@ -55,55 +55,65 @@ class AlikeStep:
 
     def perform(self, tools: Tools) -> Result:
         """Compare; give what is lacking, row by row, as long as each is answered with yes; and compare again."""
-        source = self._read(self.source, tools)
-        if isinstance(source, Result):
-            return source
-        found = self._compare(source, tools)
-        given = 0
-        if isinstance(found, Difference) and not found.more and self.alike.each is not None:
-            for given, row in enumerate(found.lacking, start=1):
-                refused = self._give(row, tools)
-                if refused is not None:
-                    return refused
-            if given:
-                found = self._compare(source, tools)
-        if isinstance(found, Result):
-            return found
-        kept = {"rows": len(source), "given": given}
+        try:
+            source, target = self._read(self.source, tools), self._read(self.target, tools)
+            lacking = self._lacking(source, target)
+            for row in lacking:
+                self._give(row, tools)
+            if lacking:
+                target = self._read(self.target, tools)
+            found = self._difference(source, target)
+        except _Stopped as stopped:
+            return stopped.result
+        kept = {**target.kept, "given": len(lacking)}
         if found.says:
             says = f"{self.target.shown} does not list what {self.source.shown} lists: {found.says}"
             return Result(Outcome.BROKEN, f"{says}; make them the same", evidence=kept)
-        return Result(Outcome.OK, f"both list the same {len(source)} rows, of which {given} were given", evidence=kept)
+        rows = len(source.listing.rows)
+        return Result(Outcome.OK, f"both list the same {rows} rows, {len(lacking)} given by us", evidence=kept)
 
     # ── inside ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _read(self, step: http.HttpStep, tools: Tools) -> Sequence[object] | Result:
+    def _read(self, step: http.HttpStep, tools: Tools) -> http.Pages:
         tools.keep()
         try:
             pages = http.turn_pages(step, self.alike.select, tools)
         except ExchangeError as error:
-            return unanswered(step.filling, error, step.shown)
+            raise _Stopped(unanswered(step.filling, error, step.shown)) from None
         if isinstance(pages, Result):
-            return pages
+            raise _Stopped(pages)
         if not pages.listing.complete:
-            return Result(Outcome.AMBIGUOUS, f"{step.shown}: {pages.listing.cut_off} ({pages.so_far})")
-        return pages.listing.rows
+            says = f"{step.shown}: {pages.listing.cut_off} ({pages.so_far})"
+            raise _Stopped(Result(Outcome.AMBIGUOUS, says, evidence=pages.kept))
+        return pages
 
-    def _compare(self, source: Sequence[object], tools: Tools) -> Difference | Result:
-        target = self._read(self.target, tools)
-        if isinstance(target, Result):
-            return target
+    def _lacking(self, source: http.Pages, target: http.Pages) -> Sequence[object]:
+        """What is to be given: nothing where the second list has too much, since that makes nothing the same."""
+        found = self._difference(source, target)
+        return () if self.alike.each is None or found.more else found.lacking
+
+    def _difference(self, source: http.Pages, target: http.Pages) -> Difference:
         try:
-            return compare(self.alike, source, target)
+            return compare(self.alike, source.listing.rows, target.listing.rows)
         except ExtractError as error:
-            return Result(Outcome.BROKEN, f"{self.source.shown} and {self.target.shown} cannot be compared: {error}")
+            says = f"{self.source.shown} and {self.target.shown} cannot be compared: {error}"
+            raise _Stopped(Result(Outcome.BROKEN, says)) from None
 
-    def _give(self, row: object, tools: Tools) -> Result | None:
-        """One request for one row; what came of it, unless that is yes. A hold that was put on meanwhile stops it."""
+    def _give(self, row: object, tools: Tools) -> None:
+        """One request for one row, unless a hold was put on meanwhile."""
         tools.keep()
         try:
             values = {**self.filling.values, **values_of(self.alike, row)}
             result = _request(replace(self.filling, values=values), self.alike, "each").perform(tools)
         except (ExtractError, TemplateError) as error:
-            return Result(Outcome.BROKEN, f"what a row is given cannot be formed: {error}")
-        return None if result.outcome in {Outcome.OK, Outcome.ALREADY_GONE} else result
+            result = Result(Outcome.BROKEN, f"what a row is given cannot be formed: {error}")
+        if result.outcome not in {Outcome.OK, Outcome.ALREADY_GONE}:
+            raise _Stopped(result)
+
+
+class _Stopped(Exception):
+    """What a request came to after which there is nothing to go on with."""
+
+    def __init__(self, result: Result) -> None:
+        self.result = result
+        super().__init__(result.says)
