@@ -17,6 +17,7 @@ from rules.pattern import compile_filled
 from rules.request import OF_REQUEST, parse_base
 from rules.schema import (
     Acting,
+    Alike,
     Aws,
     Command,
     Existing,
@@ -105,6 +106,8 @@ class _Checks:
             self.command((*place, "command"), part.command, known)
         if part.aws is not None:
             self.aws((*place, "aws"), part.aws, known)
+        if part.alike is not None:
+            self.alike((*place, "alike"), part.alike, known)
 
     def command(self, place: Place, command: Command, known: frozenset[str]) -> None:
         """Check a program's arguments, none of which may hold a secret, its environment and its input."""
@@ -138,6 +141,16 @@ class _Checks:
         for name, source in texts.items():
             self.template((*place, name), source or "", known)
         self.matchers((*place, "response_matcher"), call.response_matcher, known)
+
+    def alike(self, place: Place, alike: Alike, known: frozenset[str]) -> None:
+        """Check the requests that read two lists, what their rows are compared by, and what each row is given by."""
+        for key, request in alike.requests.items():
+            self.request((*place, key), request, known | alike.brings if key == "each" else known)
+        self.select((*place, "select"), alike.select, known)
+        for number, path in enumerate(alike.by):
+            self.path((*place, "by", number), path)
+        for name, path in alike.row.items():
+            self.path((*place, "row", name), path)
 
     def request(self, place: Place, request: Request, known: frozenset[str]) -> None:
         """Check every template of a request, and where it goes."""
@@ -269,10 +282,12 @@ def check_rule(rule: Rule, provider: Provider | None) -> list[Mistake]:
     _check_looks(checks, rule, probe, known)
     if rule.rotation is not None:
         _check_rotation(checks, rule.rotation, known)
+        known |= {name for step in rule.rotation.target for name in step.extract}
     if rule.listing is not None:
         listed = frozenset({SUBJECT, *rule.variables})
         checks.request(("listing", "request"), rule.listing.request, listed)
         checks.select(("listing", "select"), rule.listing.select, listed)
+        checks.names(("listing", "variables"), rule.listing.variables, rule.variables)
     checks.names(("credential",), _names_of(rule.credential), known)
     _check_recorded(checks, rule)
     if provider is not None and rule.provider != provider.name:

@@ -144,20 +144,44 @@ class _Rotation:
                 return self._again(step, tries)
             case Outcome.LOST:
                 return self._resolve(step, tries)
+            case Outcome.BROKEN if not self.plan.overlap:
+                return self._ask_broken(last)
             case _:
-                return self._not_issued(last)
+                return self._not_issued(last, NOT_TOUCHED)
 
-    def _not_issued(self, last: Record) -> Decision:
+    def _not_issued(self, last: Record, old: str) -> Decision:
         refused = self._refused(last)
-        return Park(refused.reason, f"no new key was issued: {last.says}; {NOT_TOUCHED}")
+        return Park(refused.reason, f"no new key was issued: {last.says}; {old}")
+
+    def _ask_broken(self, last: Record) -> Decision:
+        """An answer that the rule does not know, where there is one key only: ask whether the old one still works."""
+        ask = self._one(Purpose.ASK) if self.facts.probe else None
+        if ask is None:
+            return self._not_issued(last, "whether the old key still works, nothing can tell")
+        answers = [record for record in self._of(ask) if record.at >= last.at]
+        if not answers:
+            return Do(ask)
+        match answers[-1].outcome:
+            case Outcome.ALIVE:
+                return self._not_issued(last, "the old key still works")
+            case Outcome.DEAD:
+                says = f"the old key is dead, and the new one was lost: {last.says}"
+                return Park(Reason.OUTCOME_UNKNOWN, f"{says}; retry issues another one at once")
+            case Outcome.UNPROVABLE | Outcome.DISABLED:
+                return self._not_issued(last, answers[-1].says)
+            case _:
+                return self._again(ask, answers)
 
     def _resolve(self, step: Planned, tries: Sequence[Record]) -> Decision:
         """The answer to the issuing was lost, and a new key with it, if one was made: ask the provider."""
         find = self._one(Purpose.FIND)
-        if find is not None:
-            return self._find(find, tries[-1].at) or Do(step)
+        found = self._find(find, tries[-1].at) if find is not None else None
+        if found is not None:
+            return found
         if tries[-1].earlier:
             return Do(step)  # A person looked at the provider meanwhile, and drove the job again.
+        if find is not None:
+            return self._again(step, tries)
         if not step.repeatable:
             says = f"the answer to {step.name!r} was lost, and the provider punishes a repetition"
             return Park(Reason.OUTCOME_UNKNOWN, f"{says}; look whether the old key still works, and issue by hand")

@@ -15,7 +15,7 @@ from rules.lifecycle import Intent
 from rules.loader import LoadedRule, hosts_of
 from rules.plan import ACTOR, TOKEN, Plan, Planned, Purpose, groups_of, names_of_action, part_of
 from rules.planning import plan
-from rules.schema import Action, Condition, Pause, ProbeContent, Request, Rule, Select, Step
+from rules.schema import Action, Condition, Pause, ProbeContent, Request, Rotation, Rule, Select, Step
 from rules.select import is_one_row
 
 VALUE = re.compile(r"\{\{-?\s*([A-Za-z_]\w*)\s*(\|.*?)?-?\}\}", re.DOTALL)
@@ -61,6 +61,7 @@ def describe(loaded: LoadedRule) -> list[Section]:
         sections.append(Section("What it does", tuple(_tell_probe(loaded))))
     sections += [
         Section("How it undoes it", tuple(_restores(rule))),
+        Section("How its key is replaced", tuple(_rotates(loaded))),
         Section("What it lists", tuple(_lists(rule))),
         Section("What dies with it", _sentences(rule.also_kills)),
         Section("What lives on", _sentences(rule.residual)),
@@ -363,6 +364,98 @@ def _why_unprovable(rule: Rule) -> str:
     if rule.probe is None:
         return "the rule has no probe"
     return "the probe needs the credential itself, and it is not there"
+
+
+# ── a new key ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+SINK = "every sink"
+UNTOLD = frozenset({Purpose.FIND, Purpose.DISCARD, Purpose.ASK, Purpose.PROMOTE})
+"""Steps of a rotation that are told with the one that they serve."""
+
+
+def _rotates(loaded: LoadedRule) -> Iterator[str]:
+    """The plan of a rotation, told with all that can be handed in but the credential itself."""
+    rule, rotation = loaded.rule, loaded.rule.rotation
+    if rotation is None:
+        return
+    if rotation.about:
+        yield _sentence(rotation.about)
+    try:
+        made = plan(loaded, Intent.ROTATE, {ACTOR, *rule.variables}, {SINK: False})
+    except BadInput as error:
+        yield _sentence(str(error))
+        return
+    told = [planned for planned in made.steps if planned.purpose not in UNTOLD]
+    for number, planned in enumerate(told, start=1):
+        yield f"{number}. {_sentence(f'{_where(rule, planned, made)}{_tell_rotation(rule, rotation, planned)}')}"
+    yield "Whatever fails after the new key was made leaves it sealed, and revoq jobs retry goes on from there."
+
+
+def _where(rule: Rule, planned: Planned, made: Plan) -> str:
+    """On what the step waits, and with which variable that may be left out it is taken at all."""
+    part = part_of(planned, rule)
+    needed = part.given if isinstance(part, Step) else []
+    asked = [name for name in needed if name in rule.variables and not rule.variables[name].required]
+    if asked:
+        return f"with --var {_all_of(asked)}, "
+    if rule.rotation is not None and rule.rotation.overlap and rule.rotation.old in planned.given:
+        return "where the old key is known, from a sink or from the requester, "
+    sure = rule.rotation.makes.extract if rule.rotation is not None and rule.rotation.makes is not None else {}
+    return _when(planned, _learnt(rule, made) - set(sure))
+
+
+TOLD = {
+    Purpose.PREFLIGHT: "every sink has to be ready and to hold the key that is replaced, for {place}{empty}",
+    Purpose.BEFORE: "it asks whether the old key works, and goes on either way: {call}",
+    Purpose.LIST: "it lists what exists, so that what is made can be told from it: {call}",
+    Purpose.GENERATE: "it makes the new key here: {title}",
+    Purpose.ISSUE: "it makes the new key in the step {name}: {call}; {lost}",
+    Purpose.GRANT: "it gives the new key what the old one has in the step {name}: {call}",
+    Purpose.TEST: "the new key has to work before anybody is told of it: {call}",
+    Purpose.DELIVER: "every sink is given {record}{one}",
+    Purpose.READ_BACK: "every sink is read, and has to hold {record} as it was given",
+    Purpose.PAUSE: "for {span} both keys work",
+    Purpose.USED: "where the old key was used since then, it stops for a person: {call}",
+    Purpose.ACT: "it {verb} the old key in the step {name}: {call}",
+    Purpose.AFTER: "the old key has to be dead: {call}",
+    Purpose.READ: "it looks up in the step {name}: {call}{reads}",
+}
+"""What each step of a rotation does."""
+
+
+def _tell_rotation(rule: Rule, rotation: Rotation, planned: Planned) -> str:
+    part = part_of(planned, rule)
+    return TOLD[planned.purpose].format(
+        name=planned.name,
+        title=part.action.title,
+        call=f"{plain(part.action.title)} ({_holder(rotation, part.action)})",
+        place=plain(rotation.sink_name),
+        empty="; one that holds nothing yet is fine" if rotation.overlap else "",
+        lost=_when_lost(rotation, planned),
+        record=_all_of(list(rotation.record)),
+        one=", as one" if len(rotation.record) > 1 else "",
+        span=_span(planned.pause or 0),
+        verb="disables" if planned.disables else "ends",
+        reads=_reads(part),
+    )
+
+
+def _when_lost(rotation: Rotation, issue: Planned) -> str:
+    """What becomes of a key whose answer was lost."""
+    if rotation.mine is not None:
+        return "where the answer is lost, it finds what nobody holds, deletes it, and makes another one"
+    if not issue.repeatable:
+        return "where the answer is lost, it is never sent again, and a person is asked"
+    return "where the answer is lost, the old key tells: it works, and it is sent again; it is dead, and that at once"
+
+
+def _holder(rotation: Rotation, action: Action) -> str:
+    """Which key a request is made with, where it is not the connection that signs it."""
+    names = names_of_action(action)
+    for name, which in ((rotation.key, "new"), (rotation.old, "old")):
+        if name in names and not action.actor:
+            return f"with the {which} key"
+    return _signer(action)
 
 
 # ── the rest ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -12,7 +12,7 @@ import hmac
 import json
 import zlib
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from functools import wraps
 from inspect import signature
@@ -264,6 +264,33 @@ def rfc1123_date(_value: object, *, context: Moment) -> str:
     return format_datetime(_moment_of(context), usegmt=True)
 
 
+def _read_time(value: object) -> datetime:
+    try:
+        read: datetime | None = datetime.fromisoformat(to_text(value))
+    except ValueError:
+        read = None
+    if read is None or read.tzinfo is None:
+        raise TemplateError("a filter expected a time such as 2026-11-22T03:00:00Z, and got something else")
+    return read.astimezone(UTC)
+
+
+def plus_days(value: object, days: object) -> str:
+    """The time that is so many days later; earlier, where they are less than none."""
+    try:
+        return (_read_time(value) + timedelta(days=int(to_text(days)))).isoformat()
+    except (ValueError, OverflowError):
+        raise TemplateError("plus_days expected a whole number of days, and got something else") from None
+
+
+@with_context
+def days_until(value: object, *, context: Moment) -> int:
+    """How many days from now a time is away, to the nearest, and at least one. One that has passed is refused."""
+    left = _read_time(value) - _moment_of(context)
+    if left <= timedelta(0):
+        raise TemplateError("days_until was given a time that has passed")
+    return max(round(left / timedelta(days=1)), 1)
+
+
 @with_context
 def random_string(value: object, length: object = None, *, context: Moment) -> str:
     asked = length if length is not None else (to_text(value) or "32")
@@ -292,7 +319,8 @@ OURS: dict[str, Filter] = {
         *(hmac_sha1, hmac_sha256, hmac_sha384, hmac_sha384_hex, hmac_sha256_b64key),
         *(crc32, crc32_dec, crc32_hex, crc32_le_b64, base62, base36),
         *(prefix, suffix, lstrip_chars, newline, replace, strip),
-        *(unix_timestamp, unix_timestamp_ms, iso_timestamp, iso_timestamp_no_frac, rfc1123_date, random_string),
+        *(unix_timestamp, unix_timestamp_ms, iso_timestamp, iso_timestamp_no_frac, rfc1123_date),
+        *(days_until, plus_days, random_string),
     )
 } | {"uuid": make_uuid}
 

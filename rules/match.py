@@ -323,11 +323,14 @@ def read_recognition(recognition: Recognition, answer: Answer, values: Values) -
     return Outcome.DENIED if status in REFUSED else Outcome.UNKNOWN
 
 
+def find_clause(clauses: Iterable[OutcomeClause], answer: Answer, values: Values) -> OutcomeClause | None:
+    """The first clause that fits the answer."""
+    return next((clause for clause in clauses if _all_hold(clause.when, answer, values)), None)
+
+
 def _first_clause(clauses: Iterable[OutcomeClause], answer: Answer, values: Values) -> Outcome | None:
-    for clause in clauses:
-        if _all_hold(clause.when, answer, values):
-            return clause.outcome
-    return None
+    clause = find_clause(clauses, answer, values)
+    return None if clause is None else clause.outcome
 
 
 def _all_hold(matchers: Iterable[Matcher], answer: Answer, values: Values) -> bool:

@@ -156,8 +156,8 @@ class Plan:
 
 
 def names_of_action(action: Action) -> frozenset[str]:
-    """Every name that the action's templates cannot do without."""
-    return names_in(action.templates)
+    """Every name that has to be known before the action can be taken."""
+    return names_in(action.templates) - action.brings
 
 
 def part_of(planned: Planned, rule: Rule) -> Acting:

@@ -85,6 +85,8 @@ def _new_key(walk: Walk, rotation: Rotation) -> Iterator[Planned]:
         if walk.may_run(step):
             purpose = Purpose.ISSUE if step is rotation.makes else Purpose.GRANT if step.mutates else Purpose.READ
             yield _walked(walk, step, step.name or f"issue {number}", purpose)
+            # What the answer that brings the new key tells beside it is told of that very key.
+            _may_know(walk, set(step.extract) if step is rotation.makes else set())
     if rotation.mine is not None and rotation.discard is not None:
         yield _walked(walk, rotation.mine, rotation.mine.name or "mine", Purpose.FIND)
         yield _walked(walk, rotation.discard, rotation.discard.name or "discard", Purpose.DISCARD)
@@ -121,7 +123,10 @@ def _retire(walk: Walk, rotation: Rotation, grace: float) -> Iterator[Planned]:
 
 
 def _old(walk: Walk, rotation: Rotation, purpose: Purpose) -> Iterator[Planned]:
-    """The look that tells whether the old key works, taken where what it needs is known by then."""
+    """The looks that tell whether the old key works, each taken where what it needs is known by then.
+
+    Beside the key itself, once it was retired, the connection is asked, where the rule lets it say dead.
+    """
     look: tuple[str, ProbeContent] | None = None
     if rotation.proof is not None:
         look = (OLD_LOOK, rotation.proof)
@@ -129,6 +134,10 @@ def _old(walk: Walk, rotation: Rotation, purpose: Purpose) -> Iterator[Planned]:
         look = next((found for found in looks_of(walk.rule).items() if found[0] != "disabled"), None)
     if look is not None and walk.can_ask(look[1].action):
         yield walk.look(look[0], purpose, look[1].action)
+    listed = walk.rule.verification.disabled
+    after = rotation.overlap and rotation.proof is None and purpose is not Purpose.BEFORE
+    if after and listed is not None and listed.dead and walk.can_ask(listed.action):
+        yield walk.look("disabled", purpose, listed.action)
 
 
 def names_of_record(rotation: Rotation) -> frozenset[str]:

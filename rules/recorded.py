@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from rules.alike import compare, values_of
 from rules.errors import ExtractError, RevoqError, TemplateError
 from rules.extract import Values, find_secret, take_all
 from rules.lifecycle import Outcome
 from rules.loader import LoadedRule, hosts_of
 from rules.match import read_probe, read_recognition, read_step
 from rules.message import Answer, Prepared
-from rules.schema import Acting, Existing, Extraction, ProbeContent, Recorded, RecordedAnswer, Rule, Select, Step
+from rules.schema import Acting, Alike, Existing, Extraction, ProbeContent, Recorded, RecordedAnswer, Rule, Select, Step
 from rules.schema.rotation import EXISTING
 from rules.secret import Secret
 from rules.select import Ambiguous, Chosen, Listing, choose, ids_of
@@ -56,6 +57,8 @@ def _read(loaded: LoadedRule, recorded: Recorded) -> Read:
         return read_recognition(rule.recognition, answers[0], values), {}
     if isinstance(content, Existing):
         return _read_existing(content, answers, values, _origin_of(content, loaded))
+    if content.alike is not None:
+        return _read_alike(content, content.alike, answers, values), {}
     if content.select is not None:
         return _read_list(content, content.select, answers, values, _origin_of(content, loaded))
     return _with_values(read_step(content, answers[0], values), content.extract, answers[0], values)
@@ -107,6 +110,26 @@ def _read_list(step: Step, select: Select, answers: list[Answer], values: Values
     if isinstance(choice, Chosen):
         return _with_values(Outcome.OK, step.extract, choice.answer, values)
     return Outcome.AMBIGUOUS if isinstance(choice, Ambiguous) else Outcome.NO_ROW, {}
+
+
+def _read_alike(step: Step, alike: Alike, answers: list[Answer], values: Values) -> Outcome:
+    """The first answer is the one list, the second the other; where they differ, the third is the one to `each`."""
+    lists = []
+    for request, answer in zip((alike.source, alike.target), answers, strict=False):
+        part = Step(request=request, select=alike.select)
+        outcome, listing, complete = _read_pages(part, alike.select, [answer], values, NOWHERE)
+        if outcome is not Outcome.OK or not complete:
+            return outcome if outcome is not Outcome.OK else Outcome.AMBIGUOUS
+        lists.append(listing.rows)
+    if len(lists) < 2:
+        return Outcome.BROKEN
+    found = compare(alike, *lists)
+    if not found.says:
+        return Outcome.OK
+    if found.more or alike.each is None or len(answers) < 3:
+        return Outcome.BROKEN
+    known = {**values, **values_of(alike, found.lacking[0])}
+    return read_step(Step(request=alike.each, outcomes=step.outcomes), answers[2], known)
 
 
 def _read_existing(existing: Existing, answers: list[Answer], values: Values, origin: str) -> Read:

@@ -6,7 +6,7 @@ Times are the ledger's microseconds.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from rules.decision import SECOND
@@ -14,13 +14,17 @@ from rules.errors import BadInput
 from rules.lifecycle import Intent, TargetState
 from rules.schema import Listing
 from rules.select import Candidate, read_time
+from rules.template import Place, compile_template
 
 # ── who is meant ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a listing: `born` is when it was made or last rotated; what is not known is None."""
+    """One row of a listing: `born` is when it was made or last rotated; what is not known is None.
+
+    `variables` are those of the rule that the row fills in, for a job about it.
+    """
 
     id: str
     name: str
@@ -28,6 +32,7 @@ class Row:
     role: str | None = None
     born: int | None = None
     used: int | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def target(self) -> str:
@@ -62,18 +67,26 @@ class Chosen:
     canary: bool = False
 
 
-def read_row(listing: Listing, candidate: Candidate, subject: str | None) -> Row:
-    """A listed row as a schedule looks at it; what the rule's listing does not name stays unknown."""
+def read_row(listing: Listing, candidate: Candidate, subject: str | None, sink_name: str | None = None) -> Row:
+    """A listed row as a schedule looks at it; what the rule's listing does not name stays unknown.
+
+    What is rotated goes by the name that sinks know it by (`sink_name`, a template), which is the same for all its keys.
+    """
     found = candidate["shown"]
     shown: Mapping[str, str] = found if isinstance(found, dict) else {}
     identifier = str(candidate["id"])
+    variables = {name: shown[source] for name, source in listing.variables.items() if source in shown}
+    name = shown.get(listing.name or "") or identifier
+    if sink_name is not None and compile_template(sink_name).required <= variables.keys():
+        name = compile_template(sink_name).fill(variables, Place.PLAIN) or name
     return Row(
         id=identifier,
-        name=shown.get(listing.name or "") or identifier,
+        name=name,
         subject=subject,
         role=shown.get(listing.role or ""),
         born=_microseconds(shown.get(listing.created or "")),
         used=_microseconds(shown.get(listing.used or "")),
+        variables=variables,
     )
 
 

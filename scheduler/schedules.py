@@ -183,8 +183,9 @@ def list_rows(runtime: Runtime, schedule: Schedule, loaded: LoadedRule, subject:
     listed = list_credentials(account, loaded, subject, {})
     if listed.cut_off:
         raise BadInput(f"the list could not be read to its end: {listed.cut_off}")
-    listing = loaded.rule.listing
-    return [read_row(listing, row, subject) for row in listed.rows] if listing is not None else []
+    listing, rotation = loaded.rule.listing, loaded.rule.rotation
+    sink_name = rotation.sink_name if rotation is not None else None
+    return [read_row(listing, row, subject, sink_name) for row in listed.rows] if listing is not None else []
 
 
 def rehearse(runtime: Runtime, schedule: Schedule, requester: str) -> list[tuple[TargetRow, str]]:
@@ -214,7 +215,7 @@ def list_overdue(
 
 def row_of(row: TargetRow) -> Row:
     """A slot's row as a listing's."""
-    return Row(row.id, row.name, row.subject, row.role, row.born, row.used)
+    return Row(row.id, row.name, row.subject, row.role, row.born, row.used, row.variables)
 
 
 def born_at(row: Row | TargetRow, rotated: Mapping[str, int]) -> int | None:
@@ -253,6 +254,7 @@ def target_rows(schedule: Schedule, key: SlotKey, chosen: Sequence[Chosen], now:
             state=TargetState.SKIPPED if each.why else TargetState.WAITING,
             born=each.row.born,
             used=each.row.used,
+            variables=dict(each.row.variables),
             not_before=now + (0 if each.canary else spread(key.schedule, due, each.row.target, jitter) // MICROSECOND),
             says=each.why or None,
         )
@@ -278,7 +280,7 @@ def start(runtime: Runtime, schedule: Schedule, slot: SlotRow, row: TargetRow) -
 
 def order_for(rule: Rule, schedule: Schedule, row: TargetRow, *, requester: str, due: int) -> Order:
     """What is asked for one target: the schedule's intent, for the credential of this id."""
-    variables = {naming_variable(rule): row.id}
+    variables = {naming_variable(rule): row.id, **row.variables}
     if row.subject is not None and rule.credential.subject in rule.variables:
         variables[str(rule.credential.subject)] = row.subject
     return Order(

@@ -90,6 +90,7 @@ IDENTIFIED = {
     "pangolin.token": "itself, or the row of its id in its user's list",
     "pangolin.listed_token": "its id",
     "pangolin.service_user": "its id, once the name and the tenant that the id has are the right ones",
+    "pangolin.service_user_key": "its id, once the name and the tenant that the id has are the right ones",
     "npm.token": "the one row with its first eight and last four characters that is not revoked",
     "npm.token_cli": "the key inside the token, and the one row of npm's list that has it",
     "verdaccio.token": "the key inside the token, and the one row that has it",

@@ -16,6 +16,7 @@ from rules.lint import lint
 from rules.loader import read_text
 from rules.recorded import check
 from rules.schema import (
+    Alike,
     Command,
     Condition,
     Extraction,
@@ -79,7 +80,7 @@ def test_every_word_of_the_language_is_told() -> None:
     section = TEXT.partition("## Adding a provider\n")[2].partition("\n## ")[0]
     told = set(re.findall(r"\w+", section))
 
-    spoken = words(Provider, Identity, Request, Command, Step, Select, Condition, Paging, Verification, Recorded)
+    spoken = words(Provider, Identity, Request, Command, Alike, Step, Select, Condition, Paging, Verification, Recorded)
     spoken |= kinds(Matcher) | kinds(Extraction) | choices(Paging, "kind") | choices(OutcomeClause, "is")
     ours = list(Rule.model_fields)
     spoken |= {*ours[ours.index("restoration") :]}

@@ -89,7 +89,7 @@ def _take(runtime: Runtime, claim: Claim, case: Case, planned: Planned) -> Decis
         return _unformed(runtime, claim, case, planned, str(error))
     started = time.monotonic()
     number = _intend(runtime, claim, planned, step.label)
-    result = _send(runtime, claim, case, step, started)
+    result = _send(runtime, claim, case, planned, step, started)
     case.record(planned, number, result)
     log.info("step", step=planned.name, purpose=planned.purpose.value, outcome=result.outcome.value, says=result.says)
     return None
@@ -106,13 +106,13 @@ def _intend(runtime: Runtime, claim: Claim, planned: Planned, label: Mapping[str
     )
 
 
-def _send(runtime: Runtime, claim: Claim, case: Case, step: Ready, started: float) -> Result:
+def _send(runtime: Runtime, claim: Claim, case: Case, planned: Planned, step: Ready, started: float) -> Result:
     """Send, but only while the claim outlasts the request's whole time-out: nobody else may begin meanwhile."""
     if time.monotonic() - started + runtime.settings.request_timeout >= runtime.settings.claim:
         return Result(Outcome.NOT_SENT, "the claim would not have outlasted the request, so nothing was sent")
 
     def keep() -> None:
-        moves.extend(runtime.database, claim, runtime.settings.claim)
+        moves.extend(runtime.database, claim, runtime.settings.claim, unless_held=planned.purpose in CHANGES)
 
     try:
         return case.perform(step, keep)

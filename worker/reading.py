@@ -9,7 +9,7 @@ from typing import Any
 from rules.errors import RevoqError, TemplateError
 from rules.extract import take
 from rules.lifecycle import Outcome
-from rules.match import outcomes, read_probe, read_recognition, read_step
+from rules.match import find_clause, outcomes, read_probe, read_recognition, read_step
 from rules.message import Answer
 from rules.schema import Command, Existing, Extraction, Matcher, ProbeContent, Recognition, Step
 from rules.secret import Secret
@@ -29,7 +29,8 @@ def conclude(filling: Filling, answer: Answer, safe: Safe, shown: str) -> Result
     kept = evidence(filling, answer, safe)
     if outcome not in {Outcome.OK, Outcome.ALIVE}:
         asked = retry_after(answer.status, answer.headers, datetime.now(UTC))
-        return Result(outcome, explain(filling, outcome, says), evidence=kept, retry_after=asked)
+        says = f"{explain(filling, outcome, says)}{_says_more(filling, answer)}"
+        return Result(outcome, says, evidence=kept, retry_after=asked)
     try:
         taken, secrets = take_values(extractions(filling), answer, filling.values)
     except RevoqError as error:
@@ -118,6 +119,13 @@ def _answered(filling: Filling, answer: Answer) -> str:
     if not isinstance(filling.part.action, Command):
         return f"answered {answer.status}"
     return f"ended with {answer.status}" if answer.status >= 0 else f"was ended by signal {-answer.status}"
+
+
+def _says_more(filling: Filling, answer: Answer) -> str:
+    """What the rule itself says of such an answer."""
+    clauses = filling.part.outcomes if isinstance(filling.part, Step | ProbeContent) else []
+    clause = find_clause(clauses, answer, filling.values)
+    return f"; {clause.says}" if clause is not None and clause.says else ""
 
 
 def explain(filling: Filling, outcome: Outcome, says: str) -> str:

@@ -6,6 +6,7 @@ The shape is that of Kingfisher 1.x rules (`docs/RULES.md` of its repository); w
 from __future__ import annotations
 
 from rules.schema.action import Action
+from rules.schema.alike import Alike
 from rules.schema.aws import Aws
 from rules.schema.base import UNITS, Duration, Model, parse_duration
 from rules.schema.command import Command
@@ -38,6 +39,7 @@ __all__ = [
     "UNITS",
     "Acting",
     "Action",
+    "Alike",
     "Aws",
     "Body",
     "CleanUp",

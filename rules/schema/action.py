@@ -21,6 +21,11 @@ class Action(Model):
         return []
 
     @property
+    def brings(self) -> frozenset[str]:
+        """Names that its templates may use and that nobody has to know before: it finds their values by itself."""
+        return frozenset()
+
+    @property
     def changes(self) -> bool:
         """Whether it changes something at the provider, as far as can be told from the action alone."""
         return False

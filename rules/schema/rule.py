@@ -24,6 +24,7 @@ class Listing(Model):
 
     A schedule chooses by what the rows say: `name`, `role`, `created` and `used` (when it was last used) each say which
     of the shown fields that is.
+    `variables` says which of the rule's variables are filled from which of the shown fields, for a job about a row.
     """
 
     request: Request
@@ -32,6 +33,7 @@ class Listing(Model):
     role: str | None = None
     created: str | None = None
     used: str | None = None
+    variables: dict[Name, str] = {}
 
     @model_validator(mode="after")
     def _only_reads(self) -> Self:
@@ -41,6 +43,8 @@ class Listing(Model):
         hidden = [field for field in fields if field is not None and field not in self.select.show]
         if hidden:
             raise ValueError(f"expected name, role, created and used to be among show, got {', '.join(hidden)}")
+        if hidden := sorted(set(self.variables.values()) - set(self.select.show)):
+            raise ValueError(f"variables: expected fields that are among show, got {', '.join(hidden)}")
         return self
 
 

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from rules.lifecycle import Outcome
 from rules.schema.action import Action
+from rules.schema.alike import Alike
 from rules.schema.aws import Aws
 from rules.schema.base import Duration, Model, Name
 from rules.schema.command import Command
@@ -24,13 +25,15 @@ class OutcomeClause(Model):
     """Ours: an answer for which all of `when` hold means `is`; the first clause that fits wins.
 
     `lost`: the answer does not say whether it happened, so that the provider is asked before anything is sent again.
-    `not_ours`: the answer names another owner; the job parks, and nothing more is sent.
+    `not_ours`: the answer names another owner; the job parks, and nothing more is sent. `says` is for the person whom
+    that concerns: what the answer comes from, and what to do.
     """
 
     means: Literal["ok", "already_gone", "no_row", "denied", "not_ours", "retry", "lost", "broken", "inconclusive"] = (
         Field(alias="is")
     )
     when: list[Matcher] = Field(min_length=1)
+    says: str = ""
 
     @property
     def outcome(self) -> Outcome:
@@ -44,11 +47,12 @@ class Acting(Model):
     request: Request | None = None
     command: Command | None = None  # ours
     aws: Aws | None = None  # ours
+    alike: Alike | None = None  # ours
 
     @property
     def actions(self) -> list[Action]:
         """What is said here to be done: exactly one thing, or it is refused."""
-        return [action for action in (self.request, self.command, self.aws) if action is not None]
+        return [action for action in (self.request, self.command, self.aws, self.alike) if action is not None]
 
     @property
     def action(self) -> Action:
@@ -106,6 +110,8 @@ class Step(Acting):
             raise ValueError("select: only the answer to a request or a command is read as a list")
         if self.select is not None and self.select.page is not None and self.request is None:
             raise ValueError("page: only a request goes on to a next page; a command gives its whole list at once")
+        if self.alike is not None and self.extract:
+            raise ValueError("extract: what two lists hold is compared, and nothing is taken out of them")
         if self.pause is not None and (self.extract or self.outcomes or self.mutating):
             raise ValueError("a pause has no answer: take extract, outcomes and mutating out")
         if self.disables and not self.mutates:

@@ -1,12 +1,13 @@
 """Pretends to be the catalog server Pangolin 0.8, and is not it: after its source (AlexMercedCoder/Pangolin,
 pangolin/pangolin_api/src: auth_middleware.rs, token_handlers.rs, user_handlers.rs, service_user_handlers.rs,
-iceberg/oauth.rs), in which its traps were read.
+iceberg/oauth.rs, permission_handlers.rs; pangolin_store: the migrations and the stores), in which its traps were read.
 
 Every trap is a switch here, on as it is there. Where the 0.8 source was not at hand, words and field names are those of
 the published one: plain text for users and tokens, `{"error"}` for service users, `service_user_id` beside `id`.
 """
 
 from dataclasses import dataclass, field
+from random import sample
 from typing import Any, Literal, TypeVar
 from uuid import UUID, uuid4
 
@@ -98,6 +99,30 @@ class ServiceUser:
 
 
 @dataclass
+class Role:
+    """What several may do, by its id; each grant is a scope with its actions."""
+
+    id: str
+    name: str
+    tenant: str
+    grants: list[dict[str, Any]]
+    created: float
+    created_by: str
+
+    def row(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "name": self.name,
+            "description": None,
+            "tenant-id": self.tenant,
+            "permissions": self.grants,
+            "created-by": self.created_by,
+            "created-at": write_time(self.created),
+            "updated-at": write_time(self.created),
+        }
+
+
+@dataclass
 class Switches:
     """The traps, set as the real server has them. None means: as the store does it."""
 
@@ -154,6 +179,9 @@ class Pangolin(Provider):
         self.users: dict[str, User] = {}
         self.tokens: dict[str, Token] = {}
         self.service_users: dict[str, ServiceUser] = {}
+        self.roles: dict[str, Role] = {}
+        self.assigned: dict[tuple[str, str], None] = {}  # whom, which role; a service user is no user, and may be one
+        self.permissions: list[dict[str, Any]] = []
         self.blacklist = Blacklist(cleaned=clock.now())
         self.rejected_api_keys = 0  # events that a refused X-API-Key writes there
         self.tenant = str(uuid4())
@@ -162,6 +190,8 @@ class Pangolin(Provider):
             "token": self.add_token,
             "login": self.add_login,
             "service_user": self.add_service_user,
+            "role": self.add_role,
+            "permission": self.add_permission,
         }
         self.route("POST", "/api/v1/users/login", self.log_in)
         self.route("GET", "/api/v1/users/me", self.read_self)
@@ -180,6 +210,10 @@ class Pangolin(Provider):
         self.route("DELETE", "/api/v1/service-users/{id}", self.delete_service_user)
         self.route("POST", "/api/v1/service-users/{id}/rotate", self.rotate_key)
         self.route("POST", "/v1/{prefix}/v1/oauth/tokens", self.trade_key)
+        self.route("GET", "/api/v1/users/{user}/roles", self.list_roles)
+        self.route("POST", "/api/v1/users/{user}/roles", self.assign_role)
+        self.route("GET", "/api/v1/permissions", self.list_permissions)
+        self.route("POST", "/api/v1/permissions", self.grant_permission)
 
     # ── seeds ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -218,6 +252,35 @@ class Pangolin(Provider):
         with self.lock:
             self.service_users[service_user.id] = service_user
         return service_user
+
+    def add_role(self, name: str, *grants: dict[str, Any], to: str = "") -> Role:
+        """A role of the first tenant, with what it allows; `to` is who has it."""
+        role = Role(str(uuid4()), name, self.tenant, list(grants), self.clock.now(), str(uuid4()))
+        with self.lock:
+            self.roles[role.id] = role
+            if to:
+                self.assigned[to, role.id] = None
+        return role
+
+    def add_permission(self, user_id: str, scope: dict[str, Any], *actions: str, by: str = NO_TENANT) -> dict[str, Any]:
+        """One permission, as it is listed."""
+        at = write_time(self.clock.now())
+        row = {
+            "id": str(uuid4()),
+            "user-id": user_id,
+            "scope": scope,
+            "actions": list(actions),
+            "granted-by": by,
+            "granted-at": at,
+        }
+        with self.lock:
+            self.permissions.append(row)
+        return row
+
+    def may(self, user_id: str) -> tuple[set[str], list[tuple[str, str]]]:
+        """The roles that somebody has, and the permissions that are somebody's own."""
+        own = [(str(row["scope"]), ",".join(sorted(row["actions"]))) for row in self.own_permissions(user_id)]
+        return {role for user, role in self.assigned if user == user_id}, sorted(own)
 
     def sign(
         self, user_id: str, username: str, tenant: str | None, role: str, lifetime: float, *, listed: bool
@@ -551,6 +614,56 @@ class Pangolin(Provider):
         found.key = make_key()
         return self.show_key(200, found)
 
+    # ── what they may ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def list_roles(self, call: Call, user: str) -> Reply:
+        """Whole roles, to everybody who is signed in."""
+        self.require(call)
+        identifier = parse_uuid(user)
+        return say_json(200, [self.roles[role].row() for whom, role in self.assigned if whom == identifier])
+
+    def assign_role(self, call: Call, user: str) -> Reply:
+        """Nobody looks whether the user is there; a second time PostgreSQL stumbles over the row."""
+        if self.require(call).role not in ADMINS:
+            return say_text(403, "Only admins can assign roles")
+        key = parse_uuid(user), parse_uuid(self.read_body(call, {"role-id"}, set())["role-id"])
+        if self.switches.postgres and (key in self.assigned or key[1] not in self.roles):
+            return say_text(500, f"Failed to assign role: {TAKEN} user_roles_pkey")
+        with self.lock:
+            self.assigned[key] = None
+        return Reply(201)
+
+    def list_permissions(self, call: Call) -> Reply:
+        """Of one user; PostgreSQL adds those of the roles, each time under an id of the moment."""
+        self.require(call)
+        user = parse_uuid(call.query.get("user", ""))
+        rows = list(self.own_permissions(user))
+        if self.switches.postgres:
+            rows += [
+                self.as_granted(user, grant)
+                for whom, role in self.assigned
+                if whom == user
+                for grant in self.roles[role].grants
+            ]
+        return say_json(200, [{**row, "actions": shuffle(row["actions"])} for row in rows])
+
+    def own_permissions(self, user: str) -> list[dict[str, Any]]:
+        return [row for row in self.permissions if row["user-id"] == user]
+
+    def as_granted(self, user: str, grant: dict[str, Any]) -> dict[str, Any]:
+        at = write_time(self.clock.now())
+        return {"id": str(uuid4()), "user-id": user, **grant, "granted-by": NO_TENANT, "granted-at": at}
+
+    def grant_permission(self, call: Call) -> Reply:
+        """As often as it is asked for, to whomever."""
+        session = self.require(call)
+        if session.role == "root":
+            return say_text(403, "Root user cannot grant granular permissions. Please login as Tenant Admin.")
+        body = self.read_body(call, {"user-id", "scope", "actions"}, set())
+        if not isinstance(body["scope"], dict) or not isinstance(body["actions"], list):
+            return say_text(422, "Failed to deserialize the JSON body into the target type: wrong type")
+        return say_json(201, self.add_permission(body["user-id"], body["scope"], *body["actions"], by=session.user_id))
+
     def trade_key(self, call: Call, prefix: str) -> Reply:
         """OAuth client credentials: id and key for a token of one hour, which is in no list."""
         form = call.form()
@@ -578,6 +691,11 @@ def choose(switch: bool | None, otherwise: bool) -> bool:  # noqa: FBT001 - a sw
 def make_key() -> str:
     """A key in the form that create and rotate make, which carries no key id."""
     return f"pgl_{draw(64)}"
+
+
+def shuffle(actions: list[str]) -> list[str]:
+    """A set has no order, and the server's has another one each time."""
+    return sample(actions, len(actions))
 
 
 def fits_login(user: User, body: dict[str, Any]) -> bool:

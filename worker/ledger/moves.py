@@ -419,12 +419,21 @@ def give_back(db: Database, claim: Claim, why: str) -> None:
     _leave(db, claim, State.QUEUED, {"says": plain(why)}, {"says": plain(why)})
 
 
-def extend(db: Database, claim: Claim, lease: float) -> None:
-    """Move the claim's end to `lease` seconds from now. Not a move: it leaves no row."""
+def extend(db: Database, claim: Claim, lease: float, *, unless_held: bool = False) -> None:
+    """Move the claim's end to `lease` seconds from now. Not a move: it leaves no row.
+
+    `unless_held` is for a step that sends several requests which change something: before each one it raises Held where
+    a hold was put on meanwhile.
+    """
     with db.begin() as conn:
+        move, extra = sql.CHANGE_MINE, {}
+        if unless_held:
+            lock(conn, Lock.HOLDS, shared=True)
+            move, extra = sql.CHANGE_MINE_UNLESS_HELD, {"my_connection": claim.job.connection}
         until = db.now() + _micros(lease)
-        if conn.execute(sql.CHANGE_MINE, {**_mine(claim), "lease_until": until}).rowcount == 0:
-            raise _lost(claim)
+        if conn.execute(move, {**_mine(claim), **extra, "lease_until": until}).rowcount == 0:
+            _locked_head(conn, claim)
+            raise Held(_why_held(conn, claim.job.connection))
     claim.lease_until = until
 
 

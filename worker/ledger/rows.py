@@ -344,6 +344,7 @@ class TargetRow:
     born: int | None
     used: int | None
     not_before: int
+    variables: Mapping[str, str] = field(default_factory=dict)
     job: str | None = None
     says: str | None = None
     started_at: int | None = None

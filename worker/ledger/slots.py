@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, Update, and_, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from rules.lifecycle import OPEN, Intent, SlotState, State, TargetState, Verdict, ended_well
+from rules.lifecycle import OPEN, Intent, SlotState, Stage, State, TargetState, Verdict, ended_well
 from worker.ledger import audit, moves
 from worker.ledger.database import Database
 from worker.ledger.rows import SECOND, NewJob, NewSlot, SlotKey, SlotRow, Submitted, TargetRow, slot_of, target_of
@@ -263,20 +263,20 @@ def under_way(conn: Connection, schedule: str) -> set[str]:
 
 
 def last_rotated(db: Database, rule: str, connection: str) -> dict[str, int]:
-    """When our own ledger last saw each credential rotated, by the provider's id."""
+    """When our own ledger last saw each credential rotated, or made, by the provider's id."""
+    ours = (credentials.c.rule == rule, credentials.c.connection == connection, credentials.c.provider_id.is_not(None))
+    made = select(credentials.c.provider_id, func.max(credentials.c.first_seen)).where(
+        *ours, credentials.c.stage == Stage.CURRENT, credentials.c.target.is_not(None)
+    )
     query = (
         select(credentials.c.provider_id, func.max(jobs.c.ended_at))
         .join(jobs, jobs.c.credential == credentials.c.id)
-        .where(
-            credentials.c.rule == rule,
-            credentials.c.connection == connection,
-            credentials.c.provider_id.is_not(None),
-            jobs.c.verdict == Verdict.ROTATED,
-        )
+        .where(*ours, jobs.c.verdict == Verdict.ROTATED)
         .group_by(credentials.c.provider_id)
     )
     with db.read() as conn:
-        return {row[0]: row[1] for row in conn.execute(query)}
+        found = [*conn.execute(query), *conn.execute(made.group_by(credentials.c.provider_id))]
+    return {row[0]: max(at for identifier, at in found if identifier == row[0]) for row in found}
 
 
 # ── pieces ────────────────────────────────────────────────────────────────────────────────────────────────────────────

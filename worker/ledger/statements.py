@@ -98,6 +98,7 @@ LOCK_OPEN_JOB = locking(
 LOCK_HEAD = locking(select(jobs.c.audit_number, jobs.c.audit_hash).where(MINE))
 CHANGE_JOB = update(jobs).where(ITS)
 CHANGE_MINE = update(jobs).where(MINE)
+CHANGE_MINE_UNLESS_HELD = update(jobs).where(MINE, ~is_held(MY_CONNECTION))
 ADVANCE = update(jobs).where(AS_REMEMBERED)
 ADVANCE_UNLESS_HELD = update(jobs).where(AS_REMEMBERED, ~is_held(MY_CONNECTION))
 

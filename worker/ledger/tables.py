@@ -276,6 +276,7 @@ slot_targets = Table(
     Column("id", Text, nullable=False),  # the provider's own
     Column("subject", Text),
     Column("name", Text, nullable=False),
+    Column("variables", Json, nullable=False),  # those of the rule that the row fills in
     Column("role", Text),
     Column("canary", Boolean, nullable=False),
     Column("state", String(16), nullable=False),

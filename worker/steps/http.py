@@ -98,7 +98,7 @@ def _clean_up(filling: Filling, wanted: CleanUp, answer: Answer, result: Result,
 
 
 @dataclass(frozen=True, slots=True)
-class _Pages:
+class Pages:
     """A list that was read as far as it goes, and the evidence of its last page."""
 
     listing: Listing
@@ -106,10 +106,11 @@ class _Pages:
 
     @property
     def so_far(self) -> str:
+        """How far, in words."""
         return f"{len(self.listing.rows)} rows on {self.listing.pages} pages"
 
 
-def _turn_pages(step: HttpStep, select: Select, tools: Tools) -> _Pages | Result:
+def turn_pages(step: HttpStep, select: Select, tools: Tools) -> Pages | Result:
     """Read a list page by page, or say why a page could not be read."""
     filling = step.filling
     listing = Listing(select, step.prepared)
@@ -129,13 +130,13 @@ def _turn_pages(step: HttpStep, select: Select, tools: Tools) -> _Pages | Result
             request = listing.add(answer)
         except RevoqError as error:
             return Result(Outcome.BROKEN, f"{says}, but {error}")
-    return _Pages(listing, kept | {"pages": listing.pages, "rows": len(listing.rows)})
+    return Pages(listing, kept | {"pages": listing.pages, "rows": len(listing.rows)})
 
 
 def _list(step: HttpStep, select: Select, tools: Tools) -> Result:
     """Read a list to its end and single one row out, or say why that cannot be done."""
     filling = step.filling
-    pages = _turn_pages(step, select, tools)
+    pages = turn_pages(step, select, tools)
     if isinstance(pages, Result):
         return pages
     listing = pages.listing
@@ -144,7 +145,7 @@ def _list(step: HttpStep, select: Select, tools: Tools) -> Result:
 
 def _list_existing(step: HttpStep, select: Select, tools: Tools) -> Result:
     """Read a list to its end and keep every id, so that what comes to it later can be told."""
-    pages = _turn_pages(step, select, tools)
+    pages = turn_pages(step, select, tools)
     if isinstance(pages, Result):
         return pages
     if not pages.listing.complete:

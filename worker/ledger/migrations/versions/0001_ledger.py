@@ -267,6 +267,7 @@ def create_clock() -> None:
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("subject", sa.Text()),
         sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("variables", sa.JSON(), nullable=False),
         sa.Column("role", sa.Text()),
         sa.Column("canary", sa.Boolean(), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
