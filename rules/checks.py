@@ -168,8 +168,9 @@ class _Checks:
         for number, matcher in enumerate(matchers):
             if isinstance(matcher, JsonMatch):
                 self.path((*place, number, "path"), matcher.path)
-                if isinstance(matcher.equals, str):
-                    self.template((*place, number, "equals"), matcher.equals, known)
+                for key, source in (("equals", matcher.equals), ("same", matcher.same)):
+                    if isinstance(source, str):
+                        self.template((*place, number, key), source, known)
 
     def clauses(self, place: Place, clauses: Iterable[OutcomeClause], known: frozenset[str]) -> None:
         """Check the matchers of outcome clauses."""

@@ -17,7 +17,7 @@ AGAIN = frozenset({Outcome.RETRY, Outcome.NOT_SENT})
 """Outcomes after which the provider has certainly done nothing, so that sending again is sound."""
 TELLING = frozenset({Outcome.ALIVE, Outcome.DEAD, Outcome.DISABLED, Outcome.UNPROVABLE})
 """What a look can say of the credential itself."""
-REFUSALS = {Outcome.DENIED: Reason.DENIED, Outcome.NOT_OURS: Reason.NOT_OURS}
+REFUSALS = {Outcome.DENIED: Reason.DENIED, Outcome.NOT_OURS: Reason.NOT_OURS, Outcome.FULL: Reason.NO_ROOM}
 """Answers to a step that say why it will never go through; any other is one that the rule does not know."""
 
 
@@ -44,7 +44,7 @@ class Facts:
     candidate · `trusted`: the settings lift promise 1 for this rule · `probe`: probing is allowed · `refused`: a guard
     of promise 8 speaks against acting · `retry_for`: how long something is tried, in seconds · `chance`: a random
     number in [0, 1) · `used_at`: when the old key of a rotation was last used, in microseconds · `trusts_sinks`: an old
-    key may be retired although a sink cannot be read back.
+    key may be retired although a sink cannot be read back · `goes_back`: a person wants the old key in place again.
     """
 
     given: frozenset[str]
@@ -59,6 +59,7 @@ class Facts:
     expires_at: int | None = None
     used_at: int | None = None
     trusts_sinks: bool = False
+    goes_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)

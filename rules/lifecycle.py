@@ -24,7 +24,7 @@ class State(StrEnum):
 
     QUEUED = "queued"  # In: submitted or retried. Out: claimed, cancelled.
     RUNNING = "running"  # In: claimed by one worker, under a lease. Out: every other state, or claimed anew.
-    WAITING = "waiting"  # In: a wait that is written in `not_before`. Out: claimed when due, cancelled.
+    WAITING = "waiting"  # In: a wait that is written in `not_before`. Out: claimed when due, cancelled, turned back.
     PARKED = "parked"  # In: a reason that a person must act on. Out: retried, selected, forced, cancelled.
     DONE = "done"  # In: a verdict. Final.
     CANCELLED = "cancelled"  # In: by a person, before the first mutating request. Final.
@@ -39,6 +39,7 @@ class Verdict(StrEnum):
     DISABLED = "disabled"
     ACKNOWLEDGED = "acknowledged"
     ROTATED = "rotated"
+    ROLLED_BACK = "rolled_back"
     DELIVERED_UNCONFIRMED = "delivered_unconfirmed"
     ISSUED = "issued"
     RESTORED = "restored"
@@ -64,6 +65,7 @@ class Reason(StrEnum):
     PLAN_CHANGED = "plan_changed"
     STILL_IN_USE = "still_in_use"
     SINK_FAILED = "sink_failed"
+    NO_ROOM = "no_room"
 
 
 class Stage(StrEnum):
@@ -105,6 +107,7 @@ class Outcome(StrEnum):
     KNOWN = "known"  # this account once knew the credential
     UNKNOWN = "unknown"  # this account never knew it, or cannot say
     NO_ROW = "no_row"  # the list was read to its end and no row fits
+    FULL = "full"  # the list was read to its end, and the provider allows no more
     AMBIGUOUS = "ambiguous"  # several rows fit, none is tied, or the list could not be read to its end
     DENIED = "denied"  # a permission is missing
     NOT_OURS = "not_ours"  # the provider names an owner that is not ours
@@ -133,6 +136,7 @@ MOVES: dict[tuple[State, State], str] = {
     (State.WAITING, State.CANCELLED): "cancelled before anything was changed",
     (State.PARKED, State.CANCELLED): "cancelled before anything was changed",
     (State.PARKED, State.QUEUED): "driven again by a person",
+    (State.WAITING, State.QUEUED): "turned back by a person",
 }
 """The allowed moves, each with the words that describe it."""
 
@@ -158,6 +162,7 @@ VERDICTS: dict[Verdict, Ending] = {
     Verdict.DISABLED: Ending(0, "disabled, and can be enabled again"),
     Verdict.ACKNOWLEDGED: Ending(5, "the provider said yes; there is no way to prove it"),
     Verdict.ROTATED: Ending(0, "rotated: the new key is delivered and works, the old one is dead"),
+    Verdict.ROLLED_BACK: Ending(0, "rolled back: the old key is in its sinks again, and the new one is gone"),
     Verdict.DELIVERED_UNCONFIRMED: Ending(5, "delivered to a sink that cannot be read back: the old key lives on"),
     Verdict.ISSUED: Ending(0, "issued and delivered"),
     Verdict.RESTORED: Ending(0, "restored: it works again"),
@@ -196,6 +201,9 @@ REASONS: dict[Reason, Ending] = {
     Reason.STILL_IN_USE: Ending(3, "the old key was used after the new one was delivered", "find who uses it"),
     Reason.SINK_FAILED: Ending(
         3, "a sink is not ready, or does not hold what it should", "mend the sink, then: revoq jobs retry ID"
+    ),
+    Reason.NO_ROOM: Ending(
+        3, "the provider allows no further key beside those that exist", "delete one that nobody uses, then: revoq jobs retry ID"
     ),
 }
 

@@ -16,7 +16,7 @@ from rules.guard import Guards, Who, refuse
 from rules.lifecycle import Outcome, Reason
 from rules.loader import LoadedRule
 from rules.pattern import match_secret
-from rules.plan import ACTOR, TOKEN, Plan, Planned, part_of
+from rules.plan import ACTOR, TOKEN, Plan, Planned, Purpose, part_of
 from rules.schema import Rule
 from rules.schema.rotation import LAST_USED
 from rules.secret import Secret
@@ -40,11 +40,15 @@ class NotReady(RevoqError):
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How the person who asked wants it dealt with: may it be tried, did a scanner find it, which row was picked."""
+    """How the person who asked wants it dealt with: may it be tried, did a scanner find it, which row was picked.
+
+    `goes_back`: a rotation is to put the old key in place again.
+    """
 
     probe: bool = True
     finding: bool = False
     picked: str | None = None
+    goes_back: bool = False
 
 
 class Dossier:
@@ -124,14 +128,14 @@ class Dossier:
             expires_at=self.expires_at,
             used_at=self._used_at(),
             trusts_sinks=self._trusts_sinks(),
+            goes_back=self.terms.goes_back,
         )
 
     def ready(self, planned: Planned) -> Ready:
         """Fill one planned step in with what is known by now; raises the rules' own errors where it cannot be."""
         part = part_of(planned, self.rule)
-        return steps.ready(
-            Filling(planned, part, self.rule, self.values, self.bases, self.choosing, was_alive=self.was_alive)
-        )
+        values = {**self.values, **self._withdrawn(planned)}
+        return steps.ready(Filling(planned, part, self.rule, values, self.bases, self.choosing, was_alive=self.was_alive))
 
     def perform(self, step: Ready, keep: Callable[[], None]) -> Result:
         """Carry a step out. Raises ConnectionUnusable where a connection that has to sign cannot."""
@@ -163,6 +167,14 @@ class Dossier:
         return Who(self._text(names.id), self._text(names.subject), self._text(names.tenant))
 
     # ── inside ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _withdrawn(self, planned: Planned) -> dict[str, str]:
+        """The new key under the name of one that a lost answer left behind: on the way back the same step deletes it."""
+        rotation = self.rule.rotation
+        if planned.purpose is not Purpose.WITHDRAW or rotation is None or rotation.left is None:
+            return {}
+        new = self._text(rotation.id)
+        return {} if new is None else {rotation.left: new}
 
     @property
     def _trusted(self) -> bool:
