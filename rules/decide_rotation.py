@@ -379,7 +379,9 @@ class Rotating:
         if ask is not None and answers[-1].outcome not in TELLING:
             return self._again(ask, answers)
         # A key that was only disabled before is as dead as one that is deleted.
-        disabled = any(s.disables and s is not step and self._of(s) for s in self.plan.steps if s.purpose is Purpose.ACT)
+        disabled = any(
+            s.disables and s is not step and self._of(s) for s in self.plan.steps if s.purpose is Purpose.ACT
+        )
         if answers and answers[-1].outcome is Outcome.DEAD and not disabled:
             return None
         if step.repeatable:

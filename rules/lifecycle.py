@@ -203,7 +203,9 @@ REASONS: dict[Reason, Ending] = {
         3, "a sink is not ready, or does not hold what it should", "mend the sink, then: revoq jobs retry ID"
     ),
     Reason.NO_ROOM: Ending(
-        3, "the provider allows no further key beside those that exist", "delete one that nobody uses, then: revoq jobs retry ID"
+        3,
+        "the provider allows no further key beside those that exist",
+        "delete one that nobody uses, then: revoq jobs retry ID",
     ),
 }
 

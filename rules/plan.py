@@ -70,9 +70,7 @@ CHANGES = frozenset(
     | {Purpose.PUT_BACK, Purpose.TELL_BACK, Purpose.WITHDRAW}
 )
 """What changes something, at the provider or in a sink."""
-LOOKS = frozenset(
-    {Purpose.BEFORE, Purpose.ASK, Purpose.AFTER, Purpose.OURS, Purpose.TEST, Purpose.STILL, Purpose.GONE}
-)
+LOOKS = frozenset({Purpose.BEFORE, Purpose.ASK, Purpose.AFTER, Purpose.OURS, Purpose.TEST, Purpose.STILL, Purpose.GONE})
 """What only asks whether the credential works, or is disabled."""
 
 

@@ -147,7 +147,7 @@ def _way_back(walk: Walk, rotation: Rotation, sinks: Mapping[str, bool]) -> Iter
 
 
 def record_before(rotation: Rotation) -> dict[str, str] | None:
-    """What a sink holds of the old key, as templates; None where `current` does not tell every field that is its own."""
+    """What a sink holds of the old key, as templates; None where `current` does not tell all that is its own."""
     told = {field: f"{{{{ {name} }}}}" for name, field in rotation.current.items()}
     shared = {field: source for field, source in rotation.record.items() if field not in told}
     new = {rotation.key, rotation.id, *(name for step in rotation.issue for name in step.extract)}

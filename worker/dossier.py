@@ -135,7 +135,9 @@ class Dossier:
         """Fill one planned step in with what is known by now; raises the rules' own errors where it cannot be."""
         part = part_of(planned, self.rule)
         values = {**self.values, **self._withdrawn(planned)}
-        return steps.ready(Filling(planned, part, self.rule, values, self.bases, self.choosing, was_alive=self.was_alive))
+        return steps.ready(
+            Filling(planned, part, self.rule, values, self.bases, self.choosing, was_alive=self.was_alive)
+        )
 
     def perform(self, step: Ready, keep: Callable[[], None]) -> Result:
         """Carry a step out. Raises ConnectionUnusable where a connection that has to sign cannot."""
@@ -169,7 +171,7 @@ class Dossier:
     # ── inside ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _withdrawn(self, planned: Planned) -> dict[str, str]:
-        """The new key under the name of one that a lost answer left behind: on the way back the same step deletes it."""
+        """The new key under the name of one that a lost answer left behind: the same step deletes either."""
         rotation = self.rule.rotation
         if planned.purpose is not Purpose.WITHDRAW or rotation is None or rotation.left is None:
             return {}
@@ -195,7 +197,10 @@ class Dossier:
         token = self.values.get(TOKEN)
         if isinstance(token, Secret) and self.account.is_own(token):
             return Reason.PROTECTED, "it is the secret that the connection itself signs in with"
-        return refuse(self.who(), self._guards, finding=self.terms.finding)
+        who = self.who()
+        if who.id is not None and self.account.is_inside_own(who.id):
+            return Reason.PROTECTED, "its id is that of the secret that the connection itself signs in with"
+        return refuse(who, self._guards, finding=self.terms.finding)
 
     def _text(self, name: str | None) -> str | None:
         value = self.values.get(name) if name is not None else None

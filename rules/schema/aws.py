@@ -9,7 +9,7 @@ from rules.schema.matchers import JsonMatch, Matcher, StatusMatch
 
 
 class Aws(Action):
-    """Ours: one call to AWS about one access key, or the keys of one user. It is signed by the connection, or by the key itself.
+    """Ours: one call to AWS about one access key, or a user's keys, signed by the connection or by the key itself.
 
     `identity` asks STS who the key is, `owner` whose it is and when it was last used, `status` whether it is listed as
     Active or Inactive, `list` reads all keys of the user as one list; `create` makes one, and `deactivate`, `activate`

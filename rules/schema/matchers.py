@@ -61,8 +61,8 @@ class JsonMatch(Model):
     A YAML number, boolean or text in `equals` equals a JSON value of its own type alone. A template with a name in it
     equals whatever JSON scalar is written so, since every value that was taken out of an answer is text here.
     `same` is a template of a value that was kept as JSON: the value at `path` has to be the same, its lists in whatever
-    order. With `match_any_value` one of several values at `path` is enough, such as an id in a list; that none of them fits is
-    never asked, since absence from a list proves nothing.
+    order. With `match_any_value` one of several values at `path` is enough, such as an id in a list; that none of them
+    fits is never asked, since absence from a list proves nothing.
     """
 
     type: Literal["JsonMatch"]

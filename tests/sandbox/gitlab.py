@@ -1,8 +1,8 @@
 """Pretends to be GitLab's API of personal access tokens, and is not it: after gitlabhq/gitlabhq
 (doc/api/personal_access_tokens.md) and docs.gitlab.com (rotate, automatic reuse detection).
 
-A rotation revokes the token and makes another one of the same name and scopes; rotating one that is revoked already ends
-its whole family. Not here: groups, projects, administrators. Nobody has read, and it is guessed: the words of a 400.
+A rotation revokes the token and makes another one of the same name and scopes; rotating one that is revoked already
+ends its whole family. Not here: groups, projects, administrators. Nobody has read, and guessed: the words of a 400.
 """
 
 from dataclasses import dataclass, replace

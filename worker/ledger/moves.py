@@ -480,7 +480,7 @@ def retry(db: Database, job_id: str, *, actor: str, why: str, picked: str | None
 
 
 def roll_back(db: Database, job_id: str, *, actor: str, why: str) -> None:
-    """waiting or parked→queued: a rotation turns round, and puts the old key in place again, before it was retired."""
+    """`waiting` or `parked`→`queued`: a rotation turns round, and puts the old key back, before that was retired."""
     with db.begin() as conn:
         at = db.now()
         job = _locked(conn, job_id)

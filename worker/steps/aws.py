@@ -1,4 +1,4 @@
-"""A step that is one call to AWS about one access key, or the keys of a user; how AWS is spoken to is `worker.amazon`'s."""
+"""A step that is one call to AWS about one access key, or a user's keys; how AWS is spoken to is `worker.amazon`'s."""
 
 from __future__ import annotations
 
