@@ -181,8 +181,9 @@ class _Checks:
         for number, matcher in enumerate(matchers):
             if isinstance(matcher, JsonMatch):
                 self.path((*place, number, "path"), matcher.path)
-                if isinstance(matcher.equals, str):
-                    self.template((*place, number, "equals"), matcher.equals, known)
+                for key, source in (("equals", matcher.equals), ("same", matcher.same)):
+                    if isinstance(source, str):
+                        self.template((*place, number, key), source, known)
 
     def clauses(self, place: Place, clauses: Iterable[OutcomeClause], known: frozenset[str]) -> None:
         """Check the matchers of outcome clauses."""
@@ -288,7 +289,8 @@ def check_rule(rule: Rule, provider: Provider | None) -> list[Mistake]:
         checks.request(("listing", "request"), rule.listing.request, listed)
         checks.select(("listing", "select"), rule.listing.select, listed)
         checks.names(("listing", "variables"), rule.listing.variables, rule.variables)
-    checks.names(("credential",), _names_of(rule.credential), known)
+    rotated = frozenset(name for step in _steps_of_rotation(rule) for name in step.extract)
+    checks.names(("credential",), _names_of(rule.credential), known | rotated)
     _check_recorded(checks, rule)
     if provider is not None and rule.provider != provider.name:
         checks.say(("id",), f"expected an id that begins with the provider's name, {provider.name}., got {rule.id!r}")
@@ -390,6 +392,8 @@ def _check_steps(checks: _Checks, rule: Rule, known: frozenset[str]) -> None:
 def _check_rotation(checks: _Checks, rotation: Rotation, known: frozenset[str]) -> None:
     """Check each part with the names that are known when it is taken."""
     known |= {JOB}
+    # What a sink holds is known once the target was read, and then the new key, where it is made here.
+    told = {rotation.old, *rotation.current, *({rotation.key} if rotation.generate is not None else ())}
     for place, step in _rotation_places(rotation):
         if isinstance(step, Existing):
             checks.action(place, step, known)
@@ -399,8 +403,8 @@ def _check_rotation(checks: _Checks, rotation: Rotation, known: frozenset[str]) 
             checks.step(place, step, known)
             known |= frozenset(step.extract)
         if place[1] in {"target", "existing"}:
-            # What a sink holds is known once the target was read.
-            known |= {rotation.old, *rotation.current, *({rotation.key} if rotation.generate is not None else ())}
+            known |= told
+    known |= told
     if rotation.test is not None:
         checks.probe(("rotation", "test"), rotation.test, known)
     if rotation.proof is not None:

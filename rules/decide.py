@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
 
+from rules.decide_rollback import decide_rollback
 from rules.decide_rotation import decide_rotation
 from rules.decision import (
     AGAIN,
@@ -46,7 +47,7 @@ def decide(plan: Plan, records: Sequence[Record], facts: Facts, now: int) -> Dec
         case Intent.RESTORE:
             return case.restore()
         case Intent.ROTATE | Intent.ISSUE:
-            return decide_rotation(plan, records, facts, now)
+            return (decide_rollback if facts.goes_back else decide_rotation)(plan, records, facts, now)
         case Intent.RECHECK:
             return case.recheck()
         case _:

@@ -35,11 +35,14 @@ LOOKED_FOR = 2
 
 def decide_rotation(plan: Plan, records: Sequence[Record], facts: Facts, now: int) -> Decision:
     """Say what comes next. `records` are oldest first, those of earlier drives that still count among them."""
-    return _Rotation(plan, records, facts, now).decide()
+    return Rotating(plan, records, facts, now).decide()
 
 
-class _Rotation:
-    """One look at one rotation; every method either decides or returns None, which means: go on."""
+class Rotating:
+    """One look at one rotation; every method either decides or returns None, which means: go on.
+
+    Its way back (`rules.decide_rollback`) is told by the same pieces.
+    """
 
     def __init__(self, plan: Plan, records: Sequence[Record], facts: Facts, now: int) -> None:
         self.plan, self.records, self.facts, self.now = plan, records, facts, now
@@ -81,8 +84,12 @@ class _Rotation:
     # ── before anything changes ───────────────────────────────────────────────────────────────────────────────────
 
     def _read(self, step: Planned) -> Decision | None:
-        """Read the target, or what exists. No row means that the target is not what was asked for."""
-        tries = self._of(step)
+        """Read the target, or what exists. No row means that the target is not what was asked for.
+
+        As long as no new key is known, each drive reads the target anew: a request whose answer was lost, or a person,
+        may have changed it. What existed before that request is kept: by it a key that nobody holds is told.
+        """
+        tries = self._of(step) if step.purpose is Purpose.LIST or self._last_issue() is not None else self._now(step)
         if not tries:
             return Do(step)
         last = tries[-1]
@@ -96,7 +103,8 @@ class _Rotation:
             case Outcome.RETRY | Outcome.NOT_SENT | Outcome.LOST:
                 return self._again(step, tries)
             case _:
-                return self._refused(last)
+                refused = self._refused(last)
+                return Park(refused.reason, f"{last.says}{self._before_issue()}")
 
     def _preflight(self, step: Planned) -> Decision | None:
         """Look at a sink: where nothing overlaps, one that is not ready would be an outage."""
@@ -394,7 +402,11 @@ class _Rotation:
             return Do(ask)
         if ask is not None and answers[-1].outcome not in TELLING:
             return self._again(ask, answers)
-        if answers and answers[-1].outcome is Outcome.DEAD:
+        # A key that was only disabled before is as dead as one that is deleted.
+        disabled = any(
+            s.disables and s is not step and self._of(s) for s in self.plan.steps if s.purpose is Purpose.ACT
+        )
+        if answers and answers[-1].outcome is Outcome.DEAD and not disabled:
             return None
         if step.repeatable:
             return self._again(step, tries)
@@ -466,7 +478,7 @@ class _Rotation:
         acts = [r for r in self.records if r.purpose is Purpose.ACT]
         if acts:
             return f"the old one: {acts[-1].says}, and nothing can tell whether it is dead"
-        return "there was no old one that could be retired" if self._ended() is None else "the old one was replaced"
+        return "nothing here retires the old one" if self._ended() is None else "the old one was replaced"
 
     # ── pieces ────────────────────────────────────────────────────────────────────────────────────────────────────
 

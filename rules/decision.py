@@ -17,7 +17,7 @@ AGAIN = frozenset({Outcome.RETRY, Outcome.NOT_SENT})
 """Outcomes after which the provider has certainly done nothing, so that sending again is sound."""
 TELLING = frozenset({Outcome.ALIVE, Outcome.DEAD, Outcome.DISABLED, Outcome.UNPROVABLE})
 """What a look can say of the credential itself."""
-REFUSALS = {Outcome.DENIED: Reason.DENIED, Outcome.NOT_OURS: Reason.NOT_OURS}
+REFUSALS = {Outcome.DENIED: Reason.DENIED, Outcome.NOT_OURS: Reason.NOT_OURS, Outcome.FULL: Reason.NO_ROOM}
 """Answers to a step that say why it will never go through; any other is one that the rule does not know."""
 
 
@@ -46,7 +46,8 @@ class Facts:
     something is tried, in seconds · `chance`: a random number in [0, 1) · `forgotten`: the revocation has lapsed and is
     not repeated, for this reason · `returned`: an earlier look of this incident found the credential at work, and
     nobody has answered that yet · `used_at`: when the old key of a rotation was last used, in microseconds ·
-    `trusts_sinks`: an old key may be retired although a sink cannot be read back.
+    `trusts_sinks`: an old key may be retired although a sink cannot be read back · `goes_back`: a person
+    wants the old key in place again.
     """
 
     given: frozenset[str]
@@ -64,6 +65,7 @@ class Facts:
     returned: bool = False
     used_at: int | None = None
     trusts_sinks: bool = False
+    goes_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)

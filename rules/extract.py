@@ -70,7 +70,7 @@ def scalar(value: object) -> str | None:
 def take(extraction: Extraction, answer: Answer, values: Values) -> str | None:
     """Take the one value that an extractor names; None where it is missing and may be."""
     if isinstance(extraction, JsonPath):
-        found = _take_path(extraction.path, answer)
+        found = _take_path(extraction.path, answer, whole=extraction.json_value)
     elif isinstance(extraction, Regex):
         found = _take_pattern(extraction.pattern, answer, values)
     elif isinstance(extraction, Header):
@@ -95,7 +95,7 @@ def row_answer(row: object) -> Answer:
     return Answer(200, {"content-type": "application/json"}, json.dumps(row).encode())
 
 
-def _take_path(path: str, answer: Answer) -> str | None:
+def _take_path(path: str, answer: Answer, *, whole: bool) -> str | None:
     try:
         document = answer.json
     except ValueError:
@@ -107,6 +107,8 @@ def _take_path(path: str, answer: Answer) -> str | None:
         raise ExtractError(f"expected one value at {path}, found {len(found)}; revoq never takes the first of several")
     if not found or found[0] is None:
         return None
+    if whole:
+        return json.dumps(found[0])
     text = scalar(found[0])
     if text is None:
         kind = "an object" if isinstance(found[0], dict) else "a list" if isinstance(found[0], list) else "no number"

@@ -108,6 +108,14 @@ def json_escape(value: object) -> Encoded:
     return Encoded(json.dumps(to_text(value)), Place.BODY_JSON)
 
 
+def as_json(value: object) -> Encoded:
+    """A value that was kept as JSON, whatever it is: it is read and written anew, so that it stays one value."""
+    try:
+        return Encoded(json.dumps(json.loads(to_text(value))), Place.BODY_JSON)
+    except (ValueError, RecursionError):
+        raise TemplateError("json: the value is not JSON; it is taken by a JsonPath with json: true") from None
+
+
 def jwt_header(value: object) -> str:
     return b64url_enc(json.dumps({"typ": "JWT", "alg": to_text(value)}, separators=(",", ":")))
 
@@ -260,6 +268,12 @@ def iso_timestamp_no_frac(_value: object, *, context: Moment) -> str:
 
 
 @with_context
+def date_in_days(value: object, *, context: Moment) -> str:
+    """The date that is so many days from now, as YYYY-MM-DD: when what is made now is to expire."""
+    return (_moment_of(context) + timedelta(days=_to_number(value, most=36_500))).date().isoformat()
+
+
+@with_context
 def rfc1123_date(_value: object, *, context: Moment) -> str:
     return format_datetime(_moment_of(context), usegmt=True)
 
@@ -320,9 +334,9 @@ OURS: dict[str, Filter] = {
         *(crc32, crc32_dec, crc32_hex, crc32_le_b64, base62, base36),
         *(prefix, suffix, lstrip_chars, newline, replace, strip),
         *(unix_timestamp, unix_timestamp_ms, iso_timestamp, iso_timestamp_no_frac, rfc1123_date),
-        *(days_until, plus_days, random_string),
+        *(date_in_days, days_until, plus_days, random_string),
     )
-} | {"uuid": make_uuid}
+} | {"uuid": make_uuid, "json": as_json}
 
 # Plain Liquid's filters that are pure and cannot grow their input; `date` reads the clock and is not among them.
 LIQUID: dict[str, Filter] = {

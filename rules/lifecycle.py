@@ -26,7 +26,7 @@ class State(StrEnum):
 
     QUEUED = "queued"  # In: submitted or retried. Out: claimed, cancelled.
     RUNNING = "running"  # In: claimed by one worker, under a lease. Out: every other state, or claimed anew.
-    WAITING = "waiting"  # In: a wait that is written in `not_before`. Out: claimed when due, cancelled.
+    WAITING = "waiting"  # In: a wait that is written in `not_before`. Out: claimed when due, cancelled, turned back.
     PARKED = "parked"  # In: a reason that a person must act on. Out: driven again, cancelled.
     DONE = "done"  # In: a verdict. Final.
     CANCELLED = "cancelled"  # In: by a person, before the first mutating request. Final.
@@ -41,6 +41,7 @@ class Verdict(StrEnum):
     DISABLED = "disabled"
     ACKNOWLEDGED = "acknowledged"
     ROTATED = "rotated"
+    ROLLED_BACK = "rolled_back"
     DELIVERED_UNCONFIRMED = "delivered_unconfirmed"
     ISSUED = "issued"
     RESTORED = "restored"
@@ -67,6 +68,7 @@ class Reason(StrEnum):
     STILL_IN_USE = "still_in_use"
     CAME_BACK = "came_back"
     SINK_FAILED = "sink_failed"
+    NO_ROOM = "no_room"
 
 
 class Stage(StrEnum):
@@ -131,6 +133,7 @@ class Outcome(StrEnum):
     KNOWN = "known"  # this account once knew the credential
     UNKNOWN = "unknown"  # this account never knew it, or cannot say
     NO_ROW = "no_row"  # the list was read to its end and no row fits
+    FULL = "full"  # the list was read to its end, and the provider allows no more
     AMBIGUOUS = "ambiguous"  # several rows fit, none is tied, or the list could not be read to its end
     DENIED = "denied"  # a permission is missing
     NOT_OURS = "not_ours"  # the provider names an owner that is not ours
@@ -162,6 +165,7 @@ MOVES: dict[tuple[State, State], str] = {
     (State.WAITING, State.CANCELLED): "cancelled before anything was changed",
     (State.PARKED, State.CANCELLED): "cancelled before anything was changed",
     (State.PARKED, State.QUEUED): "driven again",
+    (State.WAITING, State.QUEUED): "turned back by a person",
 }
 """The allowed moves, each with the words that describe it."""
 
@@ -187,6 +191,7 @@ VERDICTS: dict[Verdict, Ending] = {
     Verdict.DISABLED: Ending(0, "disabled, and can be enabled again"),
     Verdict.ACKNOWLEDGED: Ending(5, "the provider said yes; there is no way to prove it"),
     Verdict.ROTATED: Ending(0, "rotated: the new key is delivered and works, the old one is dead"),
+    Verdict.ROLLED_BACK: Ending(0, "rolled back: the old key is in its sinks again, and the new one is gone"),
     Verdict.DELIVERED_UNCONFIRMED: Ending(5, "delivered to a sink that cannot be read back: the old key lives on"),
     Verdict.ISSUED: Ending(0, "issued and delivered"),
     Verdict.RESTORED: Ending(0, "restored: it works again"),
@@ -230,6 +235,11 @@ REASONS: dict[Reason, Ending] = {
         4,
         "it was proved dead, or its revocation has lapsed, and it may be used again",
         "see what was done with it, and revoke it again if it works; this closes when it is dead: revoq jobs retry ID",
+    ),
+    Reason.NO_ROOM: Ending(
+        3,
+        "the provider allows no further key beside those that exist",
+        "delete one that nobody uses, then: revoq jobs retry ID",
     ),
 }
 

@@ -60,13 +60,19 @@ def _lint_examples(loaded: LoadedRule) -> Iterator[str]:
     rule = loaded.rule
     if rule.pattern and not rule.examples:
         yield "it has no examples: nothing shows that its pattern finds what it should"
-    if not rule.recorded and loaded.file.startswith(str(builtin())):
+    if not rule.recorded and _asks(rule) and loaded.file.startswith(str(builtin())):
         yield "it has no recorded answers: nothing shows how it reads the provider"
     names = [name for name in compile_pattern(rule.pattern).groupindex if name != name.upper()]
     if names:
         yield f"the groups {', '.join(names)} are known in upper case in templates"
     if any(_is_missed(rule, example) for example in rule.examples):
         yield "an example is found only with what stands around it; a secret that is handed in stands alone"
+
+
+def _asks(rule: Rule) -> bool:
+    """Whether there is a provider whose answers it reads."""
+    rotation = rule.rotation
+    return bool(rule.steps or rule.probe or rule.listing or (rotation is not None and rotation.steps))
 
 
 def _is_missed(rule: Rule, example: str) -> bool:

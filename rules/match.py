@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from xml.parsers import expat
@@ -45,6 +46,7 @@ MARKING_HEADERS = re.compile(r"otp|sso|retry-after", re.IGNORECASE)
 BUDGET_HEADERS = ("ratelimit-remaining", "x-ratelimit-remaining", "x-rate-limit-remaining")
 AWS_CODES = {
     "NoSuchEntity": Outcome.ALREADY_GONE,
+    "LimitExceeded": Outcome.FULL,
     "Throttling": Outcome.RETRY,
     "ThrottlingException": Outcome.RETRY,
     "RequestLimitExceeded": Outcome.RETRY,
@@ -113,6 +115,8 @@ def _json_holds(matcher: JsonMatch, answer: Answer, values: Values) -> bool:
         return False
     if matcher.is_null is not None:
         return (found[0] is None) == matcher.is_null
+    if matcher.same is not None:
+        return _same(matcher.same, found[0], values)
     return _equals(matcher.equals, found[0], values)
 
 
@@ -128,6 +132,23 @@ def _equals(expected: object, found: object, values: Values) -> bool:
     if isinstance(expected, bool) or isinstance(found, bool):
         return isinstance(expected, bool) and isinstance(found, bool) and expected == found
     return isinstance(found, int | float) and found == expected
+
+
+def _same(source: str, found: object, values: Values) -> bool:
+    try:
+        expected = json.loads(compile_template(source).fill(values, Place.PLAIN))
+    except ValueError:
+        return False
+    return _unordered(expected) == _unordered(found)
+
+
+def _unordered(value: object) -> str:
+    """A JSON value as text, the items of its lists sorted: scopes and permissions come in no order."""
+    if isinstance(value, list):
+        return f"[{','.join(sorted(map(_unordered, value)))}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(sorted(f'{json.dumps(key)}:{_unordered(item)}' for key, item in value.items()))}}}"
+    return json.dumps(value)
 
 
 def _document(answer: Answer) -> object:
@@ -181,6 +202,8 @@ def _condition(matcher: JsonMatch) -> str:
         return "exists" if matcher.exists else "is absent"
     if matcher.is_null is not None:
         return "is null" if matcher.is_null else "is not null"
+    if matcher.same is not None:
+        return f"is the same as {matcher.same!r}"
     return f"{'has' if matcher.match_any_value else 'equals'} {matcher.equals!r}"
 
 

@@ -55,6 +55,14 @@ class Purpose(StrEnum):
     RELOAD = "reload"  # tell the consumer
     PROMOTE = "promote"  # the new key is CURRENT, the old one PREVIOUS
     USED = "used"  # when was the old key last used?
+    # Of the way back, as long as the old key was not retired:
+    STILL = "still"  # does the old key still work?
+    PUT_BACK = "put_back"  # put the old key into a sink again
+    SEEN_BACK = "seen_back"  # does the sink hold it again?
+    TELL_BACK = "tell_back"  # tell the consumer
+    DEMOTE = "demote"  # the old key is CURRENT again, the new one PREVIOUS
+    WITHDRAW = "withdraw"  # the request that deletes the new key
+    GONE = "gone"  # is the new key dead?
 
 
 MAKES_KEYS = frozenset({Intent.ROTATE, Intent.ISSUE})
@@ -63,9 +71,10 @@ HANDED_IN = frozenset({Intent.REVOKE, Intent.PROBE})
 """What is asked for with the credential in hand; what follows from it uses what was kept, as far as it needs that."""
 CHANGES = frozenset(
     {Purpose.ACT, Purpose.UNDO, Purpose.ISSUE, Purpose.DISCARD, Purpose.GRANT, Purpose.DELIVER, Purpose.RELOAD}
+    | {Purpose.PUT_BACK, Purpose.TELL_BACK, Purpose.WITHDRAW}
 )
 """What changes something, at the provider or in a sink."""
-LOOKS = frozenset({Purpose.BEFORE, Purpose.ASK, Purpose.AFTER, Purpose.OURS, Purpose.TEST})
+LOOKS = frozenset({Purpose.BEFORE, Purpose.ASK, Purpose.AFTER, Purpose.OURS, Purpose.TEST, Purpose.STILL, Purpose.GONE})
 """What only asks whether the credential works, or is disabled."""
 
 
@@ -189,7 +198,7 @@ def _own_part(planned: Planned, rule: Rule) -> Own | None:
     match planned.purpose:
         case _ if planned.sink is not None:
             return Own(own=Handover.model_validate({"what": planned.purpose.value, "sink": planned.sink}))
-        case Purpose.PROMOTE:
+        case Purpose.PROMOTE | Purpose.DEMOTE:
             return Own(own=Mark())
         case Purpose.GENERATE if rule.rotation is not None and rule.rotation.generate is not None:
             return Own(own=rule.rotation.generate)

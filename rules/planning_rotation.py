@@ -36,8 +36,9 @@ def order_rotation(walk: Walk, sinks: Mapping[str, bool], grace: float | None) -
     steps += [*_at_sinks(sinks, Purpose.PREFLIGHT, "look at"), *_old(walk, rotation, Purpose.BEFORE)]
     steps += [*_new_key(walk, rotation), *_hand_over(sinks)]
     if rotation.overlap:
-        steps += _retire(walk, rotation, rotation.grace if grace is None else grace)
-    return steps + list(_old(walk, rotation, Purpose.ASK)) + list(_old(walk, rotation, Purpose.AFTER))
+        steps += _retire(walk, rotation, grace)
+    steps += [*_old(walk, rotation, Purpose.ASK), *_old(walk, rotation, Purpose.AFTER)]
+    return steps + (list(_way_back(walk, rotation, sinks)) if rotation.overlap else [])
 
 
 def order_issue(walk: Walk, sinks: Mapping[str, bool]) -> list[Planned]:
@@ -107,8 +108,9 @@ def _at_sinks(sinks: Iterable[str], purpose: Purpose, verb: str) -> Iterator[Pla
         yield Planned(f"{verb} {sink}", purpose, sink=sink)
 
 
-def _retire(walk: Walk, rotation: Rotation, grace: float) -> Iterator[Planned]:
-    yield Planned(GRACE, Purpose.PAUSE, pause=grace)
+def _retire(walk: Walk, rotation: Rotation, grace: float | None) -> Iterator[Planned]:
+    """End the old key after the grace period; one that is given bounds the rule's own waits on the way as well."""
+    yield Planned(GRACE, Purpose.PAUSE, pause=rotation.grace if grace is None else grace)
     if rotation.used is not None and walk.may_run(rotation.used):
         yield _walked(walk, rotation.used, rotation.used.name or "used", Purpose.USED)
     for number, step in enumerate(rotation.retire, start=1):
@@ -119,7 +121,41 @@ def _retire(walk: Walk, rotation: Rotation, grace: float) -> Iterator[Planned]:
             planned = walk.planned(step, name, purpose)
             needed = set(planned.given) | (names_of_action(step.action) - walk.certain)
             walk.learn(step)
-            yield replace(planned, given=tuple(sorted(needed)))
+            pause = planned.pause if grace is None or planned.pause is None else min(planned.pause, grace)
+            yield replace(planned, given=tuple(sorted(needed)), pause=pause)
+
+
+def _way_back(walk: Walk, rotation: Rotation, sinks: Mapping[str, bool]) -> Iterator[Planned]:
+    """What puts the old key in place again, as long as it was not retired: only where all of that can be known.
+
+    The new key is deleted by what would delete one whose answer was lost; one that was made here is only forgotten.
+    """
+    record = record_before(rotation)
+    needed = names_in([*(record or {}).values(), rotation.sink_name])
+    if record is None or not needed <= walk.possible:
+        return
+    if rotation.generate is None and (rotation.discard is None or rotation.left is None or rotation.id is None):
+        return
+    yield from _old(walk, rotation, Purpose.STILL)
+    for step in _at_sinks(sinks, Purpose.PUT_BACK, "put back into"):
+        yield replace(step, uses=tuple(sorted(needed)))
+    yield from _at_sinks(sinks, Purpose.SEEN_BACK, "see again in")
+    yield from _at_sinks((name for name, reloads in sinks.items() if reloads), Purpose.TELL_BACK, "tell again")
+    yield Planned("demote", Purpose.DEMOTE)
+    if rotation.discard is not None:
+        yield walk.planned(rotation.discard, rotation.discard.name or "discard", Purpose.WITHDRAW)
+    if rotation.discard is not None and rotation.test is not None:
+        yield Planned(TEST_LOOK, Purpose.GONE, uses=tuple(sorted(names_of_action(rotation.test.action))))
+
+
+def record_before(rotation: Rotation) -> dict[str, str] | None:
+    """What a sink holds of the old key, as templates; None where `current` does not tell all that is its own."""
+    told = {field: f"{{{{ {name} }}}}" for name, field in rotation.current.items()}
+    shared = {field: source for field, source in rotation.record.items() if field not in told}
+    new = {rotation.key, rotation.id, *(name for step in rotation.issue for name in step.extract)}
+    if rotation.old not in rotation.current or names_in(shared.values()) & new:
+        return None
+    return {**told, **shared}
 
 
 def _old(walk: Walk, rotation: Rotation, purpose: Purpose) -> Iterator[Planned]:
@@ -138,8 +174,3 @@ def _old(walk: Walk, rotation: Rotation, purpose: Purpose) -> Iterator[Planned]:
     after = rotation.overlap and rotation.proof is None and purpose is not Purpose.BEFORE
     if after and listed is not None and listed.dead and walk.can_ask(listed.action):
         yield walk.look("disabled", purpose, listed.action)
-
-
-def names_of_record(rotation: Rotation) -> frozenset[str]:
-    """Every name that a sink's record, or the name of its place, cannot do without."""
-    return names_in([*rotation.record.values(), rotation.sink_name])

@@ -133,10 +133,11 @@ def _read_alike(step: Step, alike: Alike, answers: list[Answer], values: Values)
 
 
 def _read_existing(existing: Existing, answers: list[Answer], values: Values, origin: str) -> Read:
-    step = Step(request=existing.request, select=existing.select)
-    outcome, listing, complete = _read_pages(step, existing.select, answers, values, origin)
+    outcome, listing, complete = _read_pages(existing.step, existing.select, answers, values, origin)
     if outcome is not Outcome.OK or not complete:
         return outcome if outcome is not Outcome.OK else Outcome.AMBIGUOUS, {}
+    if existing.room is not None and len(listing.rows) > existing.room:
+        return Outcome.FULL, {}
     return outcome, {EXISTING: "\n".join(ids_of(existing.select, listing.rows))}
 
 

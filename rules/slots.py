@@ -70,7 +70,7 @@ class Chosen:
 def read_row(listing: Listing, candidate: Candidate, subject: str | None, sink_name: str | None = None) -> Row:
     """A listed row as a schedule looks at it; what the rule's listing does not name stays unknown.
 
-    What is rotated goes by the name that sinks know it by (`sink_name`, a template), which is the same for all its keys.
+    What is rotated goes by the name that sinks know it by (`sink_name`, a template): the same for all its keys.
     """
     found = candidate["shown"]
     shown: Mapping[str, str] = found if isinstance(found, dict) else {}

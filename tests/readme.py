@@ -86,6 +86,16 @@ def providers() -> list[str]:
 
 IDENTIFIED = {
     "aws.access_key": "the key's id, and whose it is",
+    "aws.service_key": "the key's id, and whose it is",
+    "keep.secret": "its name",
+    "jupyterhub.service_token": "its id in its user's list",
+    "sendgrid.service_key": "its id",
+    "tailscale.auth_key": "its id",
+    "cloudflare.service_token": "its id, which the roll keeps",
+    "cloudflare.account_service_token": "its id, which the roll keeps",
+    "gitlab.service_token": "the one active token of its name",
+    "gitlab.project_service_token": "the one active token of its name in its project",
+    "gitlab.group_service_token": "the one active token of its name in its group",
     "jupyterhub.token": "what the hub says that the token is",
     "pangolin.token": "itself, or the row of its id in its user's list",
     "pangolin.listed_token": "its id",

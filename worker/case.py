@@ -142,12 +142,18 @@ class Case(Dossier):
 
     def _recall(self, step: Step, record: Record) -> None:
         self.records.append(record)
+        self._know(step)
+
+    def _know(self, step: Step) -> None:
         self.values.update({name: value for name, value in (step.taken or {}).items() if value is not None})
 
     def _go_on(self, step: Step) -> None:
         """A rotation goes on where it stood: what was done counts, while looks, tests and sinks are asked again."""
         if step.purpose in LASTING and step.outcome in {Outcome.OK, Outcome.ALREADY_GONE, Outcome.LOST}:
             self._recall(step, replace(record_of(step), earlier=True))
+        elif step.purpose == Purpose.PREFLIGHT and step.outcome is Outcome.OK:
+            # Which key a sink held then is known, though what it holds now is asked again.
+            self._know(step)
 
     def _remember(self, step: Step) -> None:
         """Of an earlier drive, only what is evidence still counts: that it was alive, and that we acted."""
@@ -183,6 +189,10 @@ class Case(Dossier):
                 stages = [(old, Stage.CURRENT)]
             case Purpose.PROMOTE, Outcome.OK:
                 stages = [(old, Stage.PREVIOUS), (new, Stage.CURRENT)]
+            case Purpose.DEMOTE, Outcome.OK:
+                stages = [(new, Stage.PREVIOUS), (old, Stage.CURRENT)]
+            case Purpose.GONE, Outcome.DEAD:
+                stages = [(new, Stage.RETIRED)]
             case Purpose.AFTER, Outcome.DEAD:
                 stages = [(old, Stage.RETIRED)]
             case Purpose.AFTER, Outcome.ALIVE:
@@ -203,6 +213,7 @@ def terms_of(job: Job) -> Terms:
         finding=bool(options.get("finding")),
         picked=options.get("picked"),
         forgotten=str(options.get("forgotten", "")),
+        goes_back=bool(options.get(moves.BACK)),
     )
 
 

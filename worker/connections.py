@@ -33,6 +33,8 @@ from worker.settings import Connection, Settings
 log = structlog.get_logger(__name__)
 
 UNAUTHORIZED = 401
+SHORTEST_ID = 10
+"""Characters from which on an id is not found in a secret by chance."""
 NOBODY = ""
 """The name under which jobs without a connection are kept."""
 
@@ -101,6 +103,12 @@ class Account:
     def is_own(self, secret: Secret) -> bool:
         """Whether this is one of the secrets that the connection itself signs in with."""
         return self.signs and any(isinstance(value, Secret) and value == secret for value in self._known().values())
+
+    def is_inside_own(self, identifier: str) -> bool:
+        """Whether a secret that the connection signs in with holds this id, as the keys of some providers do."""
+        if not self.signs or len(identifier) < SHORTEST_ID:
+            return False
+        return any(isinstance(value, Secret) and identifier in value.reveal() for value in self._known().values())
 
     def check(self) -> None:
         """Read every field of the identity, and send nothing; raises ConnectionUnusable with connection and field."""

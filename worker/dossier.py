@@ -16,7 +16,7 @@ from rules.guard import Guards, Who, refuse
 from rules.lifecycle import Outcome, Reason
 from rules.loader import LoadedRule
 from rules.pattern import match_secret
-from rules.plan import ACTOR, TOKEN, Plan, Planned, part_of
+from rules.plan import ACTOR, TOKEN, Plan, Planned, Purpose, part_of
 from rules.schema import Rule
 from rules.schema.rotation import LAST_USED
 from rules.secret import Secret
@@ -43,12 +43,14 @@ class Terms:
     """How the person who asked wants it dealt with: may it be tried, did a scanner find it, which row was picked.
 
     `forgotten` is the clock's: why a revocation that has lapsed is not repeated.
+    `goes_back`: a rotation is to put the old key in place again.
     """
 
     probe: bool = True
     finding: bool = False
     picked: str | None = None
     forgotten: str = ""
+    goes_back: bool = False
 
 
 class Dossier:
@@ -134,13 +136,15 @@ class Dossier:
             trusts_sinks=self._trusts_sinks(),
             forgotten=self.terms.forgotten,
             returned=self.returned,
+            goes_back=self.terms.goes_back,
         )
 
     def ready(self, planned: Planned) -> Ready:
         """Fill one planned step in with what is known by now; raises the rules' own errors where it cannot be."""
         part = part_of(planned, self.rule)
+        values = {**self.values, **self._withdrawn(planned)}
         return steps.ready(
-            Filling(planned, part, self.rule, self.values, self.bases, self.choosing, was_alive=self.was_alive)
+            Filling(planned, part, self.rule, values, self.bases, self.choosing, was_alive=self.was_alive)
         )
 
     def perform(self, step: Ready, keep: Callable[[], None]) -> Result:
@@ -179,6 +183,14 @@ class Dossier:
 
     # ── inside ────────────────────────────────────────────────────────────────────────────────────────────────────
 
+    def _withdrawn(self, planned: Planned) -> dict[str, str]:
+        """The new key under the name of one that a lost answer left behind: the same step deletes either."""
+        rotation = self.rule.rotation
+        if planned.purpose is not Purpose.WITHDRAW or rotation is None or rotation.left is None:
+            return {}
+        new = self._text(rotation.id)
+        return {} if new is None else {rotation.left: new}
+
     @property
     def _trusted(self) -> bool:
         return self.plan.rule in self.runtime.settings.trust_single_row
@@ -198,9 +210,12 @@ class Dossier:
         token = self.values.get(TOKEN)
         if isinstance(token, Secret) and self.account.is_own(token):
             return Reason.PROTECTED, "it is the secret that the connection itself signs in with"
+        who = self.who()
+        if who.id is not None and self.account.is_inside_own(who.id):
+            return Reason.PROTECTED, "its id is that of the secret that the connection itself signs in with"
         # Whose a finding is may be told by a probe or a lookup: what is only unshown yet keeps from acting, not from
         # looking. Where the connection owns nothing that could be shown, there is no reason to try it either.
-        return refuse(self.who(), self._guards, finding=self.terms.finding and not self._guards.owns)
+        return refuse(who, self._guards, finding=self.terms.finding and not self._guards.owns)
 
     def _name(self, handed_in: Mapping[str, str | Secret]) -> Iterator[str]:
         """What was handed in beside the secret to say whose it is; where that is a secret too, its fingerprint."""

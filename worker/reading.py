@@ -47,8 +47,8 @@ def read(filling: Filling, answer: Answer) -> Outcome:
             return read_recognition(recognition, answer, filling.values)
         case ProbeContent() as probe:
             return read_probe(probe, answer, filling.values, was_alive=filling.was_alive)
-        case Existing(request=request, select=select):
-            return read_step(Step(request=request, select=select), answer, filling.values)
+        case Existing() as existing:
+            return read_step(existing.step, answer, filling.values)
         case Step() as step:
             return read_step(step, answer, filling.values)
     raise TypeError(f"nothing is known of how to read {type(filling.part).__name__}")

@@ -17,10 +17,15 @@ class Extractor(Model):
 
 
 class JsonPath(Extractor):
-    """The one value at a JSONPath; several values are an error, never the first."""
+    """The one value at a JSONPath; several values are an error, never the first.
+
+    With `json` (ours) the value may be a list or an object too, and is kept as JSON: the filter `json` puts it into a
+    body again.
+    """
 
     type: Literal["JsonPath"]
     path: str
+    json_value: bool = Field(default=False, alias="json")
 
 
 class Regex(Extractor):

@@ -60,8 +60,9 @@ class JsonMatch(Model):
 
     A YAML number, boolean or text in `equals` equals a JSON value of its own type alone. A template with a name in it
     equals whatever JSON scalar is written so, since every value that was taken out of an answer is text here.
-    With `match_any_value` one of several values at `path` is enough, such as an id in a list; that none of them fits is
-    never asked, since absence from a list proves nothing.
+    `same` is a template of a value that was kept as JSON: the value at `path` has to be the same, its lists in whatever
+    order. With `match_any_value` one of several values at `path` is enough, such as an id in a list; that none of them
+    fits is never asked, since absence from a list proves nothing.
     """
 
     type: Literal["JsonMatch"]
@@ -69,6 +70,7 @@ class JsonMatch(Model):
     equals: str | int | bool | None = None
     is_null: bool | None = None
     exists: bool | None = None
+    same: str | None = None
     match_any_value: bool = False
     negative: bool = False
 
@@ -76,8 +78,8 @@ class JsonMatch(Model):
     def _one_condition(self) -> Self:
         if self.match_any_value and (self.equals is None or self.negative):
             raise ValueError("match_any_value: goes with equals, and without negative: absence from a list is no proof")
-        if [self.equals, self.is_null, self.exists].count(None) != 2:
-            raise ValueError("expected exactly one of equals, is_null, exists")
+        if [self.equals, self.is_null, self.exists, self.same].count(None) != 3:
+            raise ValueError("expected exactly one of equals, is_null, exists, same")
         return self
 
 

@@ -16,7 +16,7 @@ from rules.schema.base import Duration, Model, Name
 from rules.schema.looks import ProbeContent
 from rules.schema.pause import Pause
 from rules.schema.select import Select
-from rules.schema.steps import Acting, Step
+from rules.schema.steps import Acting, Step, check_list
 
 JOB = "JOB"
 """The name by which templates know the job's id, to stamp what is made with it."""
@@ -29,14 +29,24 @@ TEST_LOOK = "test"
 
 
 class Existing(Acting):
-    """Every row that exists before a key is issued; their ids are kept, so that a new one can be told."""
+    """Every row that exists before a key is issued; their ids are kept, so that a new one can be told.
+
+    `room`: how many there may be at the most for another one to be made.
+    """
 
     select: Select
+    room: int | None = Field(default=None, ge=0)
+
+    @property
+    def step(self) -> Step:
+        """The reading of it, as a step of its own."""
+        return Step(request=self.request, command=self.command, aws=self.aws, select=self.select)
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if self.select.where or self.request is None:
-            raise ValueError("expected a request and a select without where: every row has to be known")
+        if self.select.where or self.action.changes:
+            raise ValueError("expected a read and a select without where: every row has to be known")
+        check_list(self, self.select)
         return self
 
 
@@ -62,13 +72,14 @@ class Generate(Action):
 class Handover(Action):
     """What is asked of a sink. It stands in no file: a plan has one for each sink that the job names."""
 
-    what: Literal["preflight", "vacant", "deliver", "read_back", "reload"]
+    what: Literal["preflight", "vacant", "deliver", "read_back", "reload", "put_back", "seen_back", "tell_back"]
     sink: str
 
     @property
     def title(self) -> str:
         """What is done to which sink."""
         words = {"deliver": "deliver to", "read_back": "read back from", "reload": "tell the consumer of"}
+        words |= {"put_back": "put the old key back into", "tell_back": "tell the consumer of"}
         return f"{words.get(self.what, 'look at')} the sink {self.sink}"
 
 
@@ -78,7 +89,7 @@ class Mark(Action):
     @property
     def title(self) -> str:
         """What is written down."""
-        return "write down that the new key took the old one's place"
+        return "write down which key is in place"
 
 
 class Own(Acting):
@@ -129,6 +140,12 @@ class Rotation(Model):
     def makes(self) -> Step | None:
         """The step that makes the new key."""
         return next((step for step in self.issue if self.key in step.extract), None)
+
+    @property
+    def left(self) -> Name | None:
+        """The name by which `discard` knows the key that it deletes: what `mine` takes, where that is one thing."""
+        taken = list(self.mine.extract) if self.mine is not None else []
+        return taken[0] if len(taken) == 1 else None
 
     @property
     def steps(self) -> Mapping[str, Step | Existing]:

@@ -67,6 +67,16 @@ class Acting(Model):
         return self
 
 
+def check_list(part: Acting, select: Select | None) -> None:
+    """Raise ValueError where what is done gives no list, or no pages of one."""
+    if select is None:
+        return
+    if part.request is None and part.command is None and (part.aws is None or part.aws.action != "list"):
+        raise ValueError("select: only the answer to a request, a command or AWS's action list is read as a list")
+    if select.page is not None and part.request is None:
+        raise ValueError("page: only a request goes on to a next page; anything else gives its whole list at once")
+
+
 def _is_action(annotation: object) -> bool:
     return any(isinstance(kind, type) and issubclass(kind, Action) for kind in get_args(annotation))
 
@@ -106,10 +116,7 @@ class Step(Acting):
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
-        if self.select is not None and self.request is None and self.command is None:
-            raise ValueError("select: only the answer to a request or a command is read as a list")
-        if self.select is not None and self.select.page is not None and self.request is None:
-            raise ValueError("page: only a request goes on to a next page; a command gives its whole list at once")
+        check_list(self, self.select)
         if self.alike is not None and self.extract:
             raise ValueError("extract: what two lists hold is compared, and nothing is taken out of them")
         if self.pause is not None and (self.extract or self.outcomes or self.mutating):

@@ -149,6 +149,18 @@ def restore(job_id: str, reason: str, form: str, *, although_leaked: bool) -> No
     tell_receipt(receipt, form)
 
 
+@command.command(name="rollback")
+@click.argument("job_id", metavar="ID")
+@click.option("--reason", required=True, metavar="TEXT", help="Why; it is kept in the audit trail.")
+def roll_back(job_id: str, reason: str) -> None:
+    """Turn a rotation back that has not retired the old key yet: it is put back, and the new one deleted."""
+    db = open_ledger(open_settings())
+    job = reads.job(db, job_id)
+    moves.roll_back(db, job.id, actor=requester(), why=reason)
+    ring_bells(db, [job.id])
+    say(f"{job.id} goes back. Follow it: revoq jobs show {job.id}")
+
+
 def parked_for(db: Database, reason: str) -> Iterator[JobLine]:
     """All of a cause, page by page."""
     before = None

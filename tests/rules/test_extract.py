@@ -53,6 +53,15 @@ def test_missing(body: object) -> None:
     assert take(extraction(type="JsonPath", path="$.id", optional=True), answer(body), {}) is None
 
 
+@pytest.mark.parametrize("value", [{"a": [1, None]}, ["a", "b"], [], "text", 7, True])
+def test_kept_as_json(value: object) -> None:
+    """Where the rule asks for it, a list or an object is kept whole."""
+    kept = take(extraction(type="JsonPath", path="$.id", json=True), answer({"id": value}), {})
+
+    assert kept is not None
+    assert json.loads(kept) == value
+
+
 @pytest.mark.parametrize("value", [{}, {"a": "s3cr3t"}, [], ["s3cr3t"]])
 def test_no_scalar(value: object) -> None:
     """An object or a list is no value, and the message does not repeat it."""

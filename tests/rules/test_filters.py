@@ -33,6 +33,9 @@ def fill(source: str) -> str:
         ("123456 | base36: 6", "002n9c"),
         ("'data' | hmac_sha1: 'key1'", "8ORXAyn23+fyaYmcNeI2u01JUK8="),
         ("'hi!' | hmac_sha256: 'secret'", "da1MbYe7wwTnrOPvBWn2k5KYFlJhghJb8qRpMFw9i68="),
+        ("'90' | date_in_days", "2026-06-08"),
+        ("0 | date_in_days", "2026-03-10"),
+        ('\'["a",  {"b": null}]\' | json', '["a", {"b": null}]'),
         ("'abcdef' | prefix: 3", "abc"),
         ("'abcdef' | suffix: 3", "def"),
         ("'abcdef' | suffix: 0", ""),
@@ -62,7 +65,9 @@ def test_random_string() -> None:
     assert len(fill("{{ '' | random_string: 5 }}")) == 5
 
 
-@pytest.mark.parametrize("name", ["unix_timestamp", "iso_timestamp", "rfc1123_date", "uuid", "random_string"])
+@pytest.mark.parametrize(
+    "name", ["unix_timestamp", "iso_timestamp", "rfc1123_date", "date_in_days", "uuid", "random_string"]
+)
 def test_not_passed_in(name: str) -> None:
     """Without a time and a source of randomness, what needs them refuses."""
     with pytest.raises(TemplateError, match="none was passed in"):
@@ -76,3 +81,13 @@ def test_unfit(source: str) -> None:
     """A value that does not fit its filter is refused with a sentence."""
     with pytest.raises(TemplateError, match=r"Base64|whole number"):
         fill(f"{{{{ {source} }}}}")
+
+
+def test_a_value_kept_as_json_stays_one_value() -> None:
+    """It is read and written anew, so that what a provider answered cannot end the body that it goes into."""
+    body = compile_template('{"name": "x", "scopes": {{ SCOPES | json }}}')
+
+    assert body.fill({"SCOPES": '["mail.send"]'}, Place.BODY_JSON) == '{"name": "x", "scopes": ["mail.send"]}'
+    for unfit in ('["a"], "admin": true', "", "mail.send", '"a'):
+        with pytest.raises(TemplateError, match="json: true"):
+            body.fill({"SCOPES": unfit}, Place.BODY_JSON)

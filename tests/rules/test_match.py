@@ -100,6 +100,27 @@ def test_json_missing(body: str) -> None:
     assert held({**matcher, "exists": False}, answer(body=body)) is (body != '{"a": [1, 2]}')
 
 
+@pytest.mark.parametrize(
+    ("kept", "found", "expected"),
+    [
+        ('["a", "b"]', ["b", "a"], True),
+        ('["a", "b"]', ["a"], False),
+        ('["a"]', ["a", "a"], False),
+        ('{"x": ["a", "b"], "y": true}', {"y": True, "x": ["b", "a"]}, True),
+        ('{"x": 1}', {"x": True}, False),
+        ('{"x": "1"}', {"x": 1}, False),
+        ('["a"]', "a", False),
+        ("no JSON", "no JSON", False),
+    ],
+)
+def test_the_same_json(kept: str, found: object, expected: bool) -> None:  # noqa: FBT001 - one of the parameters
+    """What was kept as JSON is the same in whatever order its lists are, and one item more or less is another."""
+    assert (
+        held({"type": "JsonMatch", "path": "$.v", "same": "{{ KEPT }}"}, answer(body={"v": found}), KEPT=kept)
+        is expected
+    )
+
+
 def test_any_of_several_values() -> None:
     """An id in a list is found wherever it stands; that it is not there is never something that a rule can ask for."""
     matcher = {"type": "JsonMatch", "path": "$.rows[*].id", "equals": "{{ KEY }}", "match_any_value": True}

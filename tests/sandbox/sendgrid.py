@@ -134,10 +134,12 @@ class SendGrid(Provider):
         return say_json(200, {**key.row(), "scopes": key.scopes})
 
     def create_key(self, call: Call) -> Reply:
-        self.require(call, "api_keys.create")
+        signer = self.require(call, "api_keys.create")
         if sum(key.alive for key in self.keys.values()) >= MOST_KEYS:
             raise RefusedError(self.complain(403))
         wanted = call.json()
+        if not set(wanted.get("scopes") or []) <= set(signer.scopes):
+            raise RefusedError(self.complain(403))
         key = self.add_key(wanted["name"], wanted.get("scopes"))
         return say_json(201, {"api_key": key.secret, **key.row(), "scopes": key.scopes})
 

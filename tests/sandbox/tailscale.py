@@ -6,6 +6,7 @@ of keys, and one of those is first. Nobody has read, and it is guessed: that a d
 may delete itself, and that deleting a dead key is answered 404.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +14,10 @@ from tests.sandbox.clock import Clock, write_time
 from tests.sandbox.exchange import Call, RefusedError, Reply, say_json
 from tests.sandbox.provider import Provider, draw
 
+DESCRIPTION = re.compile(r"[A-Za-z0-9 -]{0,50}")
 NINETY_DAYS = 90 * 86400.0
 MESSAGES = {
+    400: "invalid request",
     401: "API token invalid",
     403: "calling actor does not have enough permissions to perform this function",
     404: "not found",
@@ -36,6 +39,7 @@ class Key:
     created: float
     expires: float
     revoked: float | None = None
+    capabilities: dict[str, Any] | None = None
 
     def is_alive(self, now: float) -> bool:
         return self.revoked is None and now < self.expires
@@ -51,6 +55,8 @@ class Key:
             "scopes": ["all"],
             "userId": self.user,
         }
+        if self.capabilities is not None:
+            row["capabilities"] = self.capabilities
         if self.revoked is not None:
             row["revoked"] = write_time(self.revoked)
         return row if self.is_alive(now) else {**row, "invalid": True}
@@ -76,6 +82,7 @@ class Tailscale(Provider):
         self.add_key(kind="auth", description="nodes, not to be touched", user="uDEPLOY")
         self.route("GET", "/api/v2/tailnet/-/keys", self.list_keys)
         self.route("GET", "/api/v2/tailnet/-/keys/{id}", self.read_key)
+        self.route("POST", "/api/v2/tailnet/-/keys", self.create_key)
         self.route("DELETE", "/api/v2/tailnet/-/keys/{id}", self.delete_key)
 
     def add_key(
@@ -87,6 +94,7 @@ class Tailscale(Provider):
         *,
         admin: bool = False,
         revoked: bool = False,
+        capabilities: dict[str, Any] | None = None,
     ) -> Key:
         """A key; `revoked` means that it died a minute ago."""
         now = self.clock.now()
@@ -94,6 +102,7 @@ class Tailscale(Provider):
         secret = f"tskey-{kind}-{identifier}-{draw(32)}"
         key = Key(identifier, secret, kind, description, user, admin, now - 3600, now + lifetime)
         key.revoked = now - 60 if revoked else None
+        key.capabilities = capabilities
         with self.lock:
             self.keys[key.id] = self.by_secret[secret] = key
         return key
@@ -140,6 +149,18 @@ class Tailscale(Provider):
 
     def read_key(self, call: Call, identifier: str) -> Reply:
         return say_json(200, self.find_key(self.require(call), identifier).row(self.clock.now()))
+
+    def create_key(self, call: Call) -> Reply:
+        """An auth key; access tokens are made in the console alone."""
+        signer = self.require(call)
+        wanted = call.json()
+        description = wanted.get("description", "")
+        capabilities = wanted.get("capabilities")
+        if wanted.get("keyType", "auth") != "auth" or capabilities is None or not DESCRIPTION.fullmatch(description):
+            raise RefusedError(self.complain(400))
+        lifetime = float(wanted.get("expirySeconds") or NINETY_DAYS)
+        key = self.add_key("auth", description, signer.user, lifetime, capabilities=capabilities)
+        return say_json(200, {**key.row(self.clock.now()), "key": key.secret})
 
     def delete_key(self, call: Call, identifier: str) -> Reply:
         key = self.find_key(self.require(call), identifier)

@@ -5,8 +5,10 @@ from typing import Any
 
 from tests.sandbox.atlas import Atlas
 from tests.sandbox.clock import Clock
+from tests.sandbox.cloudflare import Cloudflare
 from tests.sandbox.exchange import Call
 from tests.sandbox.faults import Fault, Faults
+from tests.sandbox.gitlab import GitLab
 from tests.sandbox.hub import Hub
 from tests.sandbox.keyring import Keyring
 from tests.sandbox.log import Log, Received
@@ -42,10 +44,12 @@ class World:
         self.npm = Npm(self.clock)
         self.vercel = Vercel(self.clock)
         self.vault_kv = VaultKv(self.clock)
+        self.gitlab = GitLab(self.clock)
+        self.cloudflare = Cloudflare(self.clock)
         providers: list[Provider] = [
             *(self.sendgrid, self.tailscale, self.pangolin, self.hub, self.keyring),
             *(self.mongodb_atlas, self.sumologic, self.twilio, self.npm, self.vercel),
-            self.vault_kv,
+            *(self.vault_kv, self.gitlab, self.cloudflare),
         ]
         self.providers: Mapping[str, Provider] = {each.name: each for each in providers}
 

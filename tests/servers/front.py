@@ -67,7 +67,7 @@ class Front:
     def lose_next_answer(self, method: str, saying: str = "") -> None:
         """The next such request reaches the server, and its answer never comes back: the connection just closes.
 
-        `saying` is what its path or one of its headers has to hold.
+        `saying` is what its path, one of its headers or its body has to hold.
         """
         self.to_lose.append((method, saying))
 
@@ -120,7 +120,8 @@ class Door(BaseHTTPRequestHandler):
             held.done.set()
             held.released.wait(TIMEOUT)
         for method, saying in list(self.front.to_lose):
-            if method == self.command and any(saying in value for value in (self.path, *self.headers.values())):
+            said = (self.path, *self.headers.values(), body.decode("utf-8", "replace"))
+            if method == self.command and any(saying in value for value in said):
                 self.front.to_lose.remove((method, saying))
                 self.close_connection = True
                 return

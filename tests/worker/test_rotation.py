@@ -242,6 +242,53 @@ def test_an_old_key_that_is_still_used_is_not_retired(rotating: Rotating) -> Non
     assert rotating.works(rotating.delivered["key"])
 
 
+def test_before_the_old_key_is_retired_it_can_be_put_back(rotating: Rotating) -> None:
+    """In the grace period both work: the file holds the old key again, and the new one is deleted and proved dead."""
+    bench, old = rotating.bench, rotating.key
+    variables = {"KEY_ID": old.id}
+    job_id = bench.submit(
+        "keyring.service",
+        connection="keyring-demo",
+        intent=Intent.ROTATE,
+        variables=variables,
+        sinks=("files",),
+        grace=60.0,
+    )
+    assert bench.carry(job_id).state is State.WAITING
+    new = rotating.delivered["key"]
+
+    moves.roll_back(bench.runtime.database, job_id, actor="tester", why="its consumer cannot take it up")
+    job = bench.carry(job_id)
+
+    assert (job.state, job.verdict) == (State.DONE, Verdict.ROLLED_BACK), job.says
+    assert rotating.delivered == {"id": old.id, "key": old.secret}
+    assert [key.secret for key in rotating.living] == [old.secret]
+    assert rotating.stage(old.secret, "keyring.service") is Stage.CURRENT
+    assert rotating.stage(new, "keyring.service") is Stage.RETIRED
+
+
+def test_an_old_key_that_is_still_used_can_be_put_back(rotating: Rotating) -> None:
+    """Whoever uses it goes on; the job was parked, and a person turned it round."""
+    bench = rotating.bench
+    job_id = bench.submit(
+        "keyring.service",
+        connection="keyring-demo",
+        intent=Intent.ROTATE,
+        variables={"KEY_ID": rotating.key.id},
+        sinks=("files",),
+        grace=12.0,
+    )
+    bench.carry(job_id)
+    rotating.key.last_used = bench.sandbox.clock.now() + 5
+    assert bench.carry(job_id, rounds=5).reason == Reason.STILL_IN_USE
+
+    moves.roll_back(bench.runtime.database, job_id, actor="tester", why="its consumer cannot take it up")
+    job = bench.carry(job_id)
+
+    assert job.verdict is Verdict.ROLLED_BACK, job.says
+    assert [key.secret for key in rotating.living] == [rotating.delivered["key"]] == [rotating.key.secret]
+
+
 def test_a_target_that_is_not_what_was_asked_for_is_refused(rotating: Rotating) -> None:
     """Before anything is issued."""
     rotating.key.revoked = 1.0

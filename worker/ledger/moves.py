@@ -18,6 +18,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, selec
 
 from rules.errors import BadInput, MoveRefused
 from rules.lifecycle import MOVES, OPEN, Intent, Outcome, Reason, State, StepState, Verdict
+from rules.plan import Purpose
 from worker.errors import ClaimLost, Held, UnknownJob
 from worker.ledger import audit, stages
 from worker.ledger import statements as sql
@@ -36,8 +37,10 @@ from worker.ledger.rows import (
     Submitted,
     job_of,
 )
-from worker.ledger.tables import accounts, credentials, jobs, secrets
+from worker.ledger.tables import accounts, credentials, jobs, secrets, steps
 
+BACK = "goes_back"
+"""The option of a rotation that a person turned round."""
 HELD = "held"
 """What the reason of a job says that waits for a hold to be lifted."""
 COPIED = (
@@ -550,6 +553,41 @@ def _drive_again(conn: Connection, job: Job, at: int, actor: str, why: str, opti
     }
     facts = {"why": plain(why), "picked": options.get("picked"), "drive": job.drive + 1, "was": job.reason}
     _step_in(conn, job, State.QUEUED, at, actor, changes, facts)
+
+
+def roll_back(db: Database, job_id: str, *, actor: str, why: str) -> None:
+    """`waiting` or `parked`→`queued`: a rotation turns round, and puts the old key back, before that was retired."""
+    with db.begin() as conn:
+        at = db.now()
+        job = _locked(conn, job_id)
+        if (job.state, State.QUEUED) not in MOVES or job.state is State.RUNNING:
+            hint = "; it is under way: try again in a moment" if job.state is State.RUNNING else ""
+            raise MoveRefused(f"{job.id} is {job.state} and cannot be turned back{hint}")
+        _check_way_back(conn, job)
+        options = {**job.options, BACK: True}
+        changes = {
+            "options": options,
+            "drive": job.drive + 1,
+            "attempt": 0,
+            "not_before": at,
+            "reason": None,
+            "says": None,
+            "candidates": None,
+        }
+        facts = {"why": plain(why), "drive": job.drive + 1, "was": job.reason, BACK: True}
+        _step_in(conn, job, State.QUEUED, at, actor, changes, facts)
+
+
+def _check_way_back(conn: Connection, job: Job) -> None:
+    """There has to be a new key, an old one that nobody began to retire, and a plan that knows the way."""
+    if not any(step["purpose"] == Purpose.PUT_BACK for step in job.plan["steps"]):
+        raise MoveRefused(f"{job.id} has no way back: its rule does not keep an old key that could be put back")
+    taken = select(steps.c.purpose, steps.c.outcome).where(steps.c.job == job.id)
+    done = [(row.purpose, row.outcome) for row in conn.execute(taken)]
+    if any(purpose == Purpose.ACT for purpose, _ in done):
+        raise MoveRefused(f"{job.id} has begun to retire the old key, so there is nothing to go back to")
+    if not any(purpose in {Purpose.ISSUE, Purpose.GENERATE} and outcome == Outcome.OK for purpose, outcome in done):
+        raise MoveRefused(f"{job.id} knows of no new key, so there is nothing to go back from")
 
 
 def _check_pick(job: Job, picked: str) -> None:

@@ -1,4 +1,4 @@
-"""A step that is one call to AWS about one access key; how AWS is spoken to is `worker.amazon`'s."""
+"""A step that is one call to AWS about one access key, or a user's keys; how AWS is spoken to is `worker.amazon`'s."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from rules.schema import Action, Aws
 from rules.secret import Secret
 from rules.template import Place, compile_template
 from worker.amazon import MISSING, Amazon, Keys
+from worker.choosing import conclude_whole
 from worker.connections import Account
 from worker.errors import ConnectionUnusable, ExchangeError, Trouble
-from worker.reading import conclude, unanswered, unreadable
+from worker.reading import unanswered, unreadable
 from worker.settings import Settings
 from worker.step import Filling, Result, Tools
 
 ACTION = Aws
 
 STATUSES = {"deactivate": "Inactive", "activate": "Active"}
+ROWS = "AccessKeyMetadata"
 PAGES = 20
 """Pages after which the list of one user's keys counts as endless; AWS allows two keys."""
 
@@ -39,11 +41,12 @@ def ready(filling: Filling) -> AwsStep:
     if not call.actor:
         session = _fill(call.session, filling)
         own = Keys(_fill(call.key, filling), Secret(_fill(call.secret, filling)), Secret(session) if session else None)
-    shown = compile_template(call.key).fill(filling.values, Place.PLAIN, masked=True)
+    about = call.user or "itself" if call.about_user else call.key
+    shown = compile_template(about).fill(filling.values, Place.PLAIN, masked=True)
     return AwsStep(
         filling,
         call,
-        key=_fill(call.key, filling),
+        key="" if call.about_user else _fill(call.key, filling),
         user=_fill(call.user, filling),
         region=_fill(call.region, filling),
         shown=f"{call.action} {shown}",
@@ -76,7 +79,7 @@ class AwsStep:
         """Make the call, and read what AWS says."""
         shown = f"AWS {self.shown}"
         try:
-            return conclude(self.filling, self._ask(self._amazon(tools.account), tools), tools.safe, shown)
+            return conclude_whole(self.filling, self._ask(self._amazon(tools.account), tools), tools.safe, shown)
         except ExchangeError as error:
             return unanswered(self.filling, error, shown)
         except TemplateError as error:
@@ -97,6 +100,10 @@ class AwsStep:
                 return amazon.call("iam", "get_access_key_last_used", AccessKeyId=self.key)
             case "status":
                 return self._status(amazon, user, tools)
+            case "list":
+                return self._keys(amazon, user, tools)
+            case "create":
+                return amazon.call("iam", "create_access_key", **user)
             case "delete":
                 return amazon.call("iam", "delete_access_key", AccessKeyId=self.key, **user)
             case action:
@@ -104,19 +111,29 @@ class AwsStep:
                 return amazon.call("iam", "update_access_key", AccessKeyId=self.key, Status=status, **user)
 
     def _status(self, amazon: Amazon, user: dict[str, str], tools: Tools) -> Answer:
-        """Read the list to its end, and answer with the one row that is the key's; no such row is an answer too."""
+        """Answer with the one row that is the key's; no such row is an answer too."""
+        answer = self._keys(amazon, user, tools)
+        said = answer.json
+        if not isinstance(said, dict) or ROWS not in said:
+            return answer
+        rows = [row for row in said[ROWS] if row.get("AccessKeyId") == self.key]
+        if len(rows) == 1:
+            return Answer(answer.status, answer.headers, json.dumps(rows[0]).encode())
+        error = {"Error": {"Code": "NoSuchEntity", "Message": "the user's keys are listed, and it is none"}}
+        return Answer(404, answer.headers, json.dumps(error).encode())
+
+    def _keys(self, amazon: Amazon, user: dict[str, str], tools: Tools) -> Answer:
+        """Read the list to its end, and answer with all of it; an error is an answer too."""
         marker: dict[str, str] = {}
+        rows: list[dict[str, str]] = []
         for _ in range(PAGES):
             answer = amazon.call("iam", "list_access_keys", **user, **marker)
             said = answer.json
-            if not isinstance(said, dict) or "AccessKeyMetadata" not in said:
+            if not isinstance(said, dict) or ROWS not in said:
                 return answer
-            rows = [row for row in said["AccessKeyMetadata"] if row.get("AccessKeyId") == self.key]
-            if len(rows) == 1:
-                return Answer(answer.status, answer.headers, json.dumps(rows[0]).encode())
+            rows += said[ROWS]
             if not said.get("IsTruncated"):
-                error = {"Error": {"Code": "NoSuchEntity", "Message": "the user's keys are listed, and it is none"}}
-                return Answer(404, answer.headers, json.dumps(error).encode())
+                return Answer(answer.status, answer.headers, json.dumps({ROWS: rows}).encode())
             marker = {"Marker": said.get("Marker", "")}
             tools.keep()
         raise ExchangeError(Trouble.TOO_LARGE, sent=True, says=f"the list of keys has more than {PAGES} pages")

@@ -6,19 +6,17 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from rules.errors import ExtractError, TemplateError
+from rules.errors import TemplateError
 from rules.lifecycle import Outcome
 from rules.message import Answer
 from rules.request import parse_base
-from rules.schema import Action, Command, Step
+from rules.schema import Action, Command
 from rules.secret import Secret
-from rules.select import rows_of
 from rules.template import Place, compile_template
-from worker.choosing import single_out
+from worker.choosing import conclude_whole
 from worker.errors import ExchangeError
 from worker.process import run
-from worker.reading import conclude, evidence, read, unanswered, unreadable
-from worker.safe import Safe
+from worker.reading import unanswered, unreadable
 from worker.settings import Settings
 from worker.step import Filling, Result, Tools, Values
 
@@ -80,24 +78,11 @@ class CommandStep:
                 timeout=tools.settings.request_timeout,
                 limit=tools.settings.body_limit,
             )
-            return _conclude(self.filling, Answer(ended.code, {}, ended.output), tools.safe, shown)
+            return conclude_whole(self.filling, Answer(ended.code, {}, ended.output), tools.safe, shown)
         except ExchangeError as error:
             return unanswered(self.filling, error, shown)
         except TemplateError as error:
             return unreadable(self.filling, error, shown)
-
-
-def _conclude(filling: Filling, answer: Answer, safe: Safe, shown: str) -> Result:
-    """Read what it came to; where it printed a list, single one row out."""
-    select = filling.part.select if isinstance(filling.part, Step) else None
-    if select is None or read(filling, answer) is not Outcome.OK:
-        return conclude(filling, answer, safe, shown)
-    kept = evidence(filling, answer, safe)
-    try:
-        rows = rows_of(select, answer)
-    except ExtractError as error:
-        return Result(Outcome.BROKEN, f"{shown} ended with {answer.status}, but {error}", evidence=kept)
-    return single_out(filling, select, rows, {**kept, "rows": len(rows)}, read_so_far=f"{len(rows)} rows")
 
 
 def _argument(source: str, values: Values) -> str:

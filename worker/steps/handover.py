@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from rules.errors import TemplateError
 from rules.lifecycle import Outcome
+from rules.planning_rotation import record_before
 from rules.schema import Action, Handover, Rotation
 from rules.secret import Secret
 from rules.template import Place, compile_template
@@ -37,15 +38,17 @@ def ready(filling: Filling) -> HandoverStep:
     assert isinstance(handover, Handover)  # noqa: S101 - this kind is chosen by it
     assert rotation is not None  # noqa: S101 - only a rotation hands anything over
     name = compile_template(rotation.sink_name).fill(filling.values, Place.PLAIN)
-    record = record_of(rotation, filling.values)
-    if record is None and handover.what in {"deliver", "read_back"}:
+    record = record_of(rotation.record, filling.values)
+    before = record_of(record_before(rotation) or {}, filling.values)
+    needed = {"deliver": record, "read_back": record, "put_back": before, "seen_back": before}
+    if not needed.get(handover.what, {"": ""}):
         raise TemplateError(f"what {handover.sink} is to be given is not known: {', '.join(rotation.record)}")
-    return HandoverStep(filling, handover, rotation, name, record)
+    return HandoverStep(filling, handover, rotation, name, record, before)
 
 
-def record_of(rotation: Rotation, values: Values) -> Record | None:
+def record_of(sources: Mapping[str, str], values: Values) -> Record | None:
     """What a sink is given, as one; None as long as a value of it is not known."""
-    templates = {field: compile_template(source) for field, source in rotation.record.items()}
+    templates = {field: compile_template(source) for field, source in sources.items()}
     if not all(template.required <= values.keys() for template in templates.values()):
         return None
     filled = {field: template.fill(values, Place.PLAIN) for field, template in templates.items()}
@@ -66,6 +69,7 @@ class HandoverStep:
     rotation: Rotation
     name: str
     record: Record | None
+    before: Record | None
 
     @property
     def label(self) -> dict[str, str]:
@@ -80,6 +84,9 @@ class HandoverStep:
             "deliver": self._deliver,
             "read_back": self._read_back,
             "reload": self._reload,
+            "put_back": self._put_back,
+            "seen_back": self._seen_back,
+            "tell_back": self._reload,
         }
         try:
             sink = open_sink(self._asked(tools.settings), tools.settings, tools.safe)
@@ -145,12 +152,30 @@ class HandoverStep:
         return Result(Outcome.OK, f"{self._shown} was given {', '.join(self.record)}")
 
     def _read_back(self, sink: Sink, target: Target) -> Result:
-        assert self.record is not None  # noqa: S101 - `ready` has looked
+        return self._holds(sink, target, self.record, "the new key")
+
+    def _put_back(self, sink: Sink, target: Target) -> Result:
+        """Give the old key back to a sink that holds the new one; what somebody else put there stays."""
+        assert self.before is not None  # noqa: S101 - `ready` has looked
+        held = sink.read(target) if sink.reads_back else None
+        if sink.confirms(held, self.before):
+            return Result(Outcome.OK, f"{self._shown} holds the old key already")
+        if held is not None and (self.record is None or not sink.confirms(held, self.record)):
+            says = f"{self._shown} holds neither the new key nor the old one, and nothing was written"
+            return Result(Outcome.BROKEN, says)
+        sink.put(target, self.before, over=held)
+        return Result(Outcome.OK, f"{self._shown} was given the old key again")
+
+    def _seen_back(self, sink: Sink, target: Target) -> Result:
+        return self._holds(sink, target, self.before, "the old key")
+
+    def _holds(self, sink: Sink, target: Target, record: Record | None, what: str) -> Result:
+        assert record is not None  # noqa: S101 - `ready` has looked
         if not sink.reads_back:
             return Result(Outcome.UNPROVABLE, f"{self._shown} cannot be read back")
-        if sink.confirms(sink.read(target), self.record):
-            return Result(Outcome.OK, f"{self._shown} holds the new key")
-        return Result(Outcome.NO_ROW, f"{self._shown} does not hold what was delivered")
+        if sink.confirms(sink.read(target), record):
+            return Result(Outcome.OK, f"{self._shown} holds {what}")
+        return Result(Outcome.NO_ROW, f"{self._shown} does not hold {what}, which was delivered")
 
     def _reload(self, sink: Sink, target: Target) -> Result:
         """Tell who uses the key that there is a new one: the target, and nothing of the key."""
@@ -160,7 +185,7 @@ class HandoverStep:
     def _asked(self, settings: Settings) -> str:
         """The sink that is asked: its own hook, where its consumer is to be told."""
         place = settings.sink(self.handover.sink)
-        return place.reload or "" if self.handover.what == "reload" else place.name
+        return place.reload or "" if self.handover.what in {"reload", "tell_back"} else place.name
 
     def _differs(self, held: Held) -> str:
         """Say in what the record that a sink holds is not the old key's, by names alone; empty where it is."""
@@ -172,7 +197,8 @@ class HandoverStep:
 
     @property
     def _id(self) -> str:
-        name = self.rotation.id
+        back = self.handover.what in {"put_back", "seen_back", "tell_back"}
+        name = self.filling.rule.credential.id if back else self.rotation.id
         value = self.filling.values.get(name) if name is not None else None
         return value if isinstance(value, str) else ""
 

@@ -8,18 +8,17 @@ from datetime import UTC, datetime
 from secrets import token_bytes
 from typing import Any
 
-from rules.errors import ExtractError, RevoqError, TemplateError
+from rules.errors import RevoqError, TemplateError
 from rules.extract import take_all
 from rules.lifecycle import Outcome
 from rules.match import read_step
 from rules.message import Answer, Prepared
 from rules.request import prepare
 from rules.schema import Action, CleanUp, Existing, ProbeContent, Request, Select, Step
-from rules.schema.rotation import EXISTING
 from rules.secret import Secret
-from rules.select import Listing, ids_of
+from rules.select import Listing
 from rules.throttle import retry_after
-from worker.choosing import single_out
+from worker.choosing import keep_ids, single_out
 from worker.errors import ExchangeError
 from worker.log import redacting
 from worker.reading import conclude, evidence, explain, read, unanswered, unreadable
@@ -61,7 +60,7 @@ class HttpStep:
             if isinstance(part, Step) and part.select is not None:
                 return _list(self, part.select, tools)
             if isinstance(part, Existing):
-                return _list_existing(self, part.select, tools)
+                return _list_existing(self, part, tools)
             answer = tools.account.send(self.prepared, actor=part.action.actor, mutates=self.filling.acts)
             result = conclude(self.filling, answer, tools.safe, self.shown)
             if isinstance(part, ProbeContent) and part.clean_up is not None and 200 <= answer.status < 300:
@@ -143,15 +142,11 @@ def _list(step: HttpStep, select: Select, tools: Tools) -> Result:
     return single_out(filling, select, listing.rows, pages.kept, read_so_far=pages.so_far, cut_off=listing.cut_off)
 
 
-def _list_existing(step: HttpStep, select: Select, tools: Tools) -> Result:
+def _list_existing(step: HttpStep, existing: Existing, tools: Tools) -> Result:
     """Read a list to its end and keep every id, so that what comes to it later can be told."""
-    pages = turn_pages(step, select, tools)
+    pages = turn_pages(step, existing.select, tools)
     if isinstance(pages, Result):
         return pages
     if not pages.listing.complete:
         return Result(Outcome.AMBIGUOUS, f"{pages.listing.cut_off} ({pages.so_far})", evidence=pages.kept)
-    try:
-        ids = ids_of(select, pages.listing.rows)
-    except ExtractError as error:
-        return Result(Outcome.BROKEN, f"{step.shown}: {error}", evidence=pages.kept)
-    return Result(Outcome.OK, f"{pages.so_far}", taken={EXISTING: "\n".join(ids)}, evidence=pages.kept)
+    return keep_ids(existing, pages.listing.rows, pages.kept, read_so_far=pages.so_far)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rules.lifecycle import Outcome
+from rules.plan import Purpose
 from rules.schema import Action, Mark
 from worker.settings import Settings
 from worker.step import Filling, Result, Tools
@@ -19,7 +20,9 @@ def refuse(action: Action, settings: Settings) -> str | None:  # noqa: ARG001 - 
 
 def ready(filling: Filling) -> MarkStep:
     """There is nothing to fill in."""
-    return MarkStep(filling.planned.name)
+    back = filling.planned.purpose is Purpose.DEMOTE
+    says = "the old key is in its place again" if back else "the new key took the old one's place"
+    return MarkStep(filling.planned.name, says)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,7 @@ class MarkStep:
     """Something that is about to be written down."""
 
     name: str
+    says: str
 
     @property
     def label(self) -> dict[str, str]:
@@ -35,4 +39,4 @@ class MarkStep:
 
     def perform(self, tools: Tools) -> Result:  # noqa: ARG002 - every step is given the same
         """Be written down."""
-        return Result(Outcome.OK, "the new key took the old one's place")
+        return Result(Outcome.OK, self.says)

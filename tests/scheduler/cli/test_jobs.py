@@ -295,3 +295,15 @@ def test_what_was_begun_is_not_cancelled(home: Home, jobs: Jobs, db: Database) -
 
     assert result.exit_code == 2
     assert "can no longer be cancelled" in result.stderr
+
+
+def test_what_has_no_way_back_is_not_turned_back(home: Home, jobs: Jobs, db: Database) -> None:
+    """Only a rotation that keeps the old key has one; the job stays as it is."""
+    claim = jobs.claimed()
+    moves.park(db, claim, Reason.OUTCOME_UNKNOWN, "nobody knows")
+
+    result = home.run("jobs", "rollback", claim.job.id, "--reason", "the new key does not do")
+
+    assert result.exit_code == 2
+    assert "has no way back" in result.stderr
+    assert reads.job(db, claim.job.id).state is State.PARKED
