@@ -36,7 +36,7 @@ def command() -> None:
 @click.option("--reason", metavar="WORD", help="Why it is parked, or what it waits for, such as still_alive.")
 @click.option("--rule", metavar="ID")
 @click.option("--connection", metavar="NAME")
-@click.option("--intent", type=click.Choice([Intent.REVOKE.value, Intent.PROBE.value]))
+@click.option("--intent", type=click.Choice([intent.value for intent in Intent]))
 @click.option("--limit", type=click.IntRange(1, MOST), default=LISTED, show_default=True)
 @click.option("--before", metavar="ID", help="Older than this job: the last one of the page before.")
 @formatted
@@ -101,7 +101,7 @@ def select(job_id: str, candidate: str) -> None:
     help="All that are parked for this reason, instead of ids.",
 )
 def retry(job_ids: Sequence[str], reason: str | None) -> None:
-    """Drive parked jobs again, from their first step."""
+    """Drive parked jobs again, from their first step; a rotation goes on where it stood, with the key that it made."""
     if bool(job_ids) == (reason is not None):
         raise BadInput(
             "expected ids or --reason, one of the two: revoq jobs retry ID…, or revoq jobs retry --reason WORD"

@@ -39,7 +39,7 @@ def ready(filling: Filling) -> HandoverStep:
     name = compile_template(rotation.sink_name).fill(filling.values, Place.PLAIN)
     record = record_of(rotation, filling.values)
     if record is None and handover.what in {"deliver", "read_back"}:
-        raise TemplateError(f"what {handover.sink} is to be given is not known: {', '.join(rotation.record)}")
+        raise TemplateError(f"{handover.sink} is to hold {', '.join(rotation.record)} for {name}, not all known yet")
     return HandoverStep(filling, handover, rotation, name, record)
 
 

@@ -59,10 +59,12 @@ def test_the_verbs_of_this_issue_are_there() -> None:
         "doctor",
         "history",
         "hold",
+        "issue",
         "jobs",
         "keys",
         "probe",
         "revoke",
+        "rotate",
         "rules",
         "up",
     }

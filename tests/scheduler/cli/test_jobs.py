@@ -17,7 +17,8 @@ LINE_KEYS = {
     *("priority", "requester", "cause", "ticket", "owner", "batch", "parent", "submitted_at", "due_at", "ended_at"),
 }
 WHOLE_KEYS = LINE_KEYS | {
-    *("exit_code", "means", "advice", "credential", "inputs", "options", "steps", "candidates", "secrets")
+    *("exit_code", "means", "advice", "credential", "inputs", "options", "steps", "candidates", "secrets"),
+    *("sinks", "to_come", "keys"),
 }
 CREDENTIAL_KEYS = {"id", "provider_id", "subject", "expires_at", "first_seen_at", "alive_at", "dead_at"}
 STEP_KEYS = {
