@@ -15,7 +15,7 @@ pip_compile := env -u PIP_FIND_LINKS CUSTOM_COMPILE_COMMAND="make pins" $(bin)/p
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test selections check format pins clean
+.PHONY: help install demo test selections edges check format pins clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)$$/make \1	\2/' | expand -t 16
@@ -31,6 +31,9 @@ test: check ## all checks, then all tests
 
 selections: $(VENV)/.test ## 1,000 selections from 200 rows each: not one wrong delete
 	REVOQ_TEST_SELECTIONS=1000 $(bin)/python -m pytest -q tests/acceptance/test_selection.py --durations=5
+
+edges: $(VENV)/.test ## a rotation's worker killed at every message: not one key lost
+	REVOQ_TEST_EDGES=all $(bin)/python -m pytest -q -n 8 tests/acceptance/test_rotation_edges.py
 
 check: $(VENV)/.test ## format, lint, types, layers
 	$(bin)/ruff format --check .

@@ -127,14 +127,20 @@ class System:
 
     # ── the processes ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    def start(self, *names: str) -> None:
-        """Start processes by their names: urgent, bulk, clock, beat, flower; wait until the workers are ready."""
+    def start(self, *names: str, environ: Mapping[str, str] | None = None) -> None:
+        """Start processes by their names: urgent, bulk, clock, beat, flower; wait until the workers are ready.
+
+        `environ` are variables of theirs alone.
+        """
         for name in names:
             self.processes[name] = Process.start(
-                self.command(name), log=self.directory / f"{name}.log", cwd=ROOT, env=self.environ
+                self.command(name),
+                log=self.directory / f"{name}.log",
+                cwd=ROOT,
+                env={**self.environ, **(environ or {})},
             )
         for name in names:
-            if name in {"urgent", "bulk", "clock"}:
+            if name in {"urgent", "bulk", "clock", "nursery"}:
                 process = self.processes[name]
                 process.wait_until(lambda p=process: "ready." in p.output())  # type: ignore[misc]
 
@@ -150,6 +156,9 @@ class System:
                 return [*worker, "-Q", "urgent"]
             case "bulk":
                 return [*worker, "-Q", "bulk,rotation"]
+            case "nursery":
+                own = worker[worker.index("worker") + 1 :]
+                return [sys.executable, "-m", "tests.servers.nursery", *own, "-Q", "bulk,rotation"]
             case "clock":
                 clock = [*CELERY, "-A", "scheduler.app", "worker", *QUIET, "-l", "debug"]
                 return [*clock, "-Q", "clock", "-P", "solo", "-n", f"clock@{self.directory.name}"]
@@ -173,7 +182,7 @@ class System:
 
     def stop(self) -> None:
         """End everything, the clock first."""
-        for name in ("beat", "clock", "flower", "urgent", "bulk"):
+        for name in ("beat", "clock", "flower", "urgent", "bulk", "nursery"):
             if name in self.processes:
                 self.processes.pop(name).stop()
 
