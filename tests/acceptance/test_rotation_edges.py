@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url, select
 
-from rules.lifecycle import Intent, State, Verdict
+from rules.lifecycle import REASONS, Intent, Reason, State, Verdict
 from scheduler.submit import Order, check, new_job
 from tests.acceptance.conftest import Build
 from tests.acceptance.system import System
@@ -83,6 +83,7 @@ class Line:
     rule: str
     own: dict[str, str] = field(default_factory=dict)
     ways: dict[str, Trap] = field(default_factory=dict)
+    found_dead: int = 0
 
     def start(self) -> None:
         """The clock, its bell, and the worker, which alone reaches the database by the tap."""
@@ -94,6 +95,8 @@ class Line:
         _nursery, *workers = self.system.processes["nursery"].family()
         for worker in workers:
             worker.kill()
+        # Side by side, the consumer's key works at every instant, and so also at this one.
+        self.found_dead += not self.sandbox.works("keyring", self.delivered["key"])
 
     # ── the target ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -168,7 +171,8 @@ class Line:
         tally.rotated += job.verdict is Verdict.ROTATED
         tally.parked += job.state is State.PARKED
         tally.stray += len(living - kept)
-        incident = job.state is State.PARKED and bool(job.inputs.get("KEY_ID")) and bool(job.says)
+        named = job.state is State.PARKED and bool(job.inputs.get("KEY_ID"))
+        incident = named and bool(job.says and REASONS[Reason(str(job.reason))].advice)
         works = found in living
         tally.lost += not (works or incident)
         where = f"{tally.way}, {edge}: {job.verdict or job.reason} ({job.says})"
@@ -257,6 +261,12 @@ def choose(labels: Sequence[str], way: str) -> list[Edge]:
     return [*decisive, *Random(SEED).sample(others, min(FEW, len(others)))]
 
 
+def overlaps(line: Line) -> bool:
+    """Whether the rule keeps the old key alive until it is retired."""
+    rotation = line.runtime.catalogue.get(line.rule).rule.rotation
+    return rotation is not None and rotation.overlap
+
+
 def try_edges(
     line: Line, way: str, part: int, fault: str | None, note: Callable[[str, object], None], title: str
 ) -> None:
@@ -276,6 +286,7 @@ def try_edges(
     assert tally.wrong == []
     assert (tally.lost, tally.stray) == (0, 0)
     assert tally.edges >= tally.runs * 0.9
+    assert line.found_dead == 0 or not overlaps(line)
 
 
 @pytest.mark.parametrize("part", range(PARTS))

@@ -287,7 +287,7 @@ SERVICE_USERS: tuple[tuple[str, str, str, dict[str, Any], str], ...] = (
 def seed_rotations(world: World) -> Iterator[Rotation]:
     """Five service users, each with a key that its consumer has."""
     for title, rule, name, special, reason in SERVICE_USERS:
-        key = world.keyring.add_key(owner=name, name=name, **special)
+        key = world.keyring.add_key(owner="data", name=name, **special)
         yield Rotation(
             title,
             rule,
