@@ -15,7 +15,7 @@ pip_compile := env -u PIP_FIND_LINKS CUSTOM_COMPILE_COMMAND="make pins" $(bin)/p
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test selections slots check format pins clean
+.PHONY: help install demo test selections slots edges check format pins clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)$$/make \1	\2/' | expand -t 16
@@ -34,6 +34,9 @@ selections: $(VENV)/.test ## 1,000 selections from 200 rows each: not one wrong 
 
 slots: $(VENV)/.test ## 60 slots under two of everything, kill -9 and a wrong clock: each exactly once
 	REVOQ_TEST_SLOTS=60 $(bin)/python -m pytest -q tests/acceptance/test_schedules.py --durations=5
+
+edges: $(VENV)/.test ## a rotation's worker killed at every message: not one key lost
+	REVOQ_TEST_EDGES=all $(bin)/python -m pytest -q -n 8 tests/acceptance/test_rotation_edges.py
 
 check: $(VENV)/.test ## format, lint, types, layers
 	$(bin)/ruff format --check .

@@ -151,8 +151,13 @@ def rehearse(runtime: Runtime, checked: Checked) -> Rehearsal:
 
 
 def fingerprint_of(runtime: Runtime, order: Order) -> str:
-    """What tells the order's credential from every other: of its secret, or of what names it."""
-    return runtime.safe.fingerprint(order.secret or _named(order.variables))
+    """What tells the order's credential from every other: of its secret, or of what names it.
+
+    What is rotated is its target, whoever hands its key in: two rotations of one target at once would be one too many.
+    """
+    named = order.intent is Intent.ROTATE and bool(order.variables)
+    secret = None if named else order.secret
+    return runtime.safe.fingerprint(secret or _named(order.variables))
 
 
 def new_job(runtime: Runtime, checked: Checked) -> NewJob:

@@ -75,7 +75,9 @@ def _carry(runtime: Runtime, claim: Claim, case: Case) -> Decision:
                 decision = _take(runtime, claim, case, decision.step) or decision
             except Held as held:
                 return _held(runtime, claim, held)
-        if isinstance(decision, Wait) and decision.until - runtime.database.now() <= SLEPT_THROUGH:
+        # Never longer than the claim lasts: another worker would take over from one that only sleeps.
+        short = min(SLEPT_THROUGH, int(runtime.settings.claim / 2 * SECOND))
+        if isinstance(decision, Wait) and decision.until - runtime.database.now() <= short:
             _sleep(runtime, claim, decision.until)
         elif not isinstance(decision, Do):
             return _end(runtime, claim, decision, case)

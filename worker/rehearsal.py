@@ -206,7 +206,7 @@ def _ahead(dossier: Dossier, steps: Sequence[Planned], known: set[str]) -> Itera
     possible = set(known)
     for planned in steps:
         may_run = set(planned.given) <= possible and not set(planned.unless) & known
-        if planned.purpose in CARRIES_OUT and may_run:
+        if planned.purpose in CARRIES_OUT and may_run and planned.pause != 0:
             yield planned
             part = part_of(planned, dossier.rule)
             possible |= set(part.extract) if isinstance(part, Step) else set()
@@ -221,5 +221,7 @@ def _coming(dossier: Dossier, planned: Planned) -> Coming:
         if content.request is not None:
             shown = show(content.request, dossier.values, dossier.bases, now=datetime.now(UTC), random=token_bytes)
     except RevoqError as error:
-        return Coming(planned, content.action.actor, lacking=str(error))
+        unknown = sorted(set(planned.uses) - dossier.values.keys() - dossier.bases.keys())
+        lacking = f"it needs {', '.join(unknown)}, which a step before it brings" if unknown else str(error)
+        return Coming(planned, content.action.actor, lacking=lacking)
     return Coming(planned, content.action.actor, shown)

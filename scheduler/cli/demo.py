@@ -13,11 +13,11 @@ from rich.progress import Progress as Bar
 
 from rules.lifecycle import Reason, State
 from rules.secret import Secret
-from scheduler.cli import story
+from scheduler.cli import story, turnover
 from scheduler.cli.desk import adopt, requester
 from scheduler.cli.output import console, say, write_lines, write_table
 from scheduler.cli.present import SETTLED, standing
-from scheduler.cli.stage import Member, Stage, set_up
+from scheduler.cli.stage import Member, Rotation, Stage, set_up
 from scheduler.cli.up import flower_url
 from scheduler.errors import NotStarted
 from scheduler.keeper import Keeper, is_listening
@@ -38,7 +38,7 @@ DIFFERENT = 1
 @click.command(name="demo")
 @click.option("--keep", is_flag=True, help="Leave everything running to look around, until Ctrl-C.")
 def command(*, keep: bool) -> None:
-    """Revoke a dozen credentials at pretend providers, with everything that can happen, and show what came of each.
+    """Revoke a dozen credentials and replace five keys at pretend providers, and show what came of each.
 
     Everything is embedded and in a temporary folder: nothing of your own is read or changed, and nothing is left.
     """
@@ -64,13 +64,20 @@ def play(stage: Stage, runtime: Runtime, *, keep: bool) -> bool:
         say(f"Broker, workers, clock and Flower are starting: {flower_url(stage.settings)}")
         wait_for_broker(stage.settings, keeper)
         submitted = [(member, order(runtime, member)) for member in stage.members]
-        say(f"{len(submitted)} credentials were submitted.\n")
-        jobs = wait_for_all(runtime, [job_id for _, job_id in submitted])
+        rotating = [(rotation, turnover.order(runtime, rotation)) for rotation in stage.rotations]
+        say(
+            f"{len(submitted)} credentials are to be revoked, and the keys of {len(rotating)} service users replaced.\n"
+        )
+        jobs = wait_for_all(runtime, [job_id for _, job_id in (*submitted, *rotating)])
         truth = stage.sandbox.state()
         cast = [(member, jobs[job_id]) for member, job_id in submitted]
+        turned = [(rotation, jobs[job_id]) for rotation, job_id in rotating]
         show_verdicts(stage, cast, truth)
-        show_parked(runtime, [job for _, job in cast])
-        wrong = [*differences(cast, truth), *harmed(stage, truth), *check_audit(runtime)]
+        say()
+        turnover.show(stage, turned)
+        show_parked(runtime, [*cast, *turned])
+        wrong = [*differences(cast, truth), *turnover.differences(stage, turned)]
+        wrong += [*harmed(stage, truth), *check_audit(runtime)]
         for sentence in wrong:
             say(f"DIFFERENT: {sentence}")
         say("Everything came out as it should." if not wrong else f"{len(wrong)} things are not as they should be.")
@@ -134,13 +141,15 @@ def show_verdicts(stage: Stage, cast: Sequence[tuple[Member, Job]], truth: Mappi
     write_table(["credential", "came to", "how it is known", "really"], rows, whole=0)
 
 
-def show_parked(runtime: Runtime, jobs: Sequence[Job]) -> None:
+def show_parked(runtime: Runtime, cast: Sequence[tuple[Member | Rotation, Job]]) -> None:
     """What needs a person, with what that person has to know and can type."""
-    parked = [job for job in jobs if job.state is State.PARKED]
+    parked = [(player, job) for player, job in cast if job.state is State.PARKED]
     if parked:
         say(f"\n{len(parked)} wait for a person:\n")
-    for job in parked:
-        write_lines([(0, story.what(job)), *indented(story.headline(job, reads.steps(runtime.database, job.id)))])
+    for player, job in parked:
+        meant = "as it should" if job.reason == player.reason else "and should NOT"
+        about = f"{story.what(job)}: {player.title} ({meant})"
+        write_lines([(0, about), *indented(story.headline(job, reads.steps(runtime.database, job.id)))])
         say()
 
 

@@ -10,7 +10,15 @@ import click
 from sqlalchemy.exc import DBAPIError
 
 from rules.errors import BadInput, MoveRefused, RevoqError, RuleError, TemplateError, UnknownRule
-from worker.errors import ConnectionUnusable, SafeError, SchemaMismatch, SettingsError, UnknownConnection, UnknownJob
+from worker.errors import (
+    ConnectionUnusable,
+    SafeError,
+    SchemaMismatch,
+    SettingsError,
+    UnknownConnection,
+    UnknownJob,
+    UnknownSink,
+)
 
 FAILED = 1
 WRONG_USE = 2
@@ -26,6 +34,7 @@ WRONG = (
     UnknownConnection,
     UnknownJob,
     UnknownRule,
+    UnknownSink,
 )
 """What the person who asked can put right by asking otherwise, or by other settings; all else has simply failed."""
 

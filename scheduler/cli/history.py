@@ -9,7 +9,7 @@ from scheduler.cli import story
 from scheduler.cli.desk import open_ledger, open_settings
 from scheduler.cli.intake import SecretCommand, read_secret
 from scheduler.cli.output import JSON, formatted, say, write_json, write_table
-from scheduler.cli.present import ago, job_line, standing, told
+from scheduler.cli.present import ago, job_line, key_row, standing, told
 from worker.ledger import reads, rechecks
 from worker.safe import Ring, Safe
 
@@ -20,15 +20,23 @@ def command(form: str) -> None:
     """Tell every job that dealt with a credential, by the credential alone.
 
     The secret is read from standard input, or asked for without echo. It is compared by its fingerprint under every
-    key that there ever was, and is not kept.
+    key that there ever was, and is not kept. Of a key that was rotated, old or new, it says how far it is.
     """
     settings = open_settings()
     safe = Safe(Ring.parse(settings.seal_keys or Secret("")))
     db = open_ledger(settings)
     secret = read_secret("The secret to look for")
-    lines = reads.history(db, list(safe.fingerprints(secret).values()))
+    fingerprints = list(safe.fingerprints(secret).values())
+    lines = reads.history(db, fingerprints)
+    keys = {(key.rule, key.connection): key for key in reads.staged_keys(db, fingerprints)}
     if form == JSON:
-        write_json([job_line(line) for line in lines])
+        staged = [keys.get((line.rule, line.connection)) for line in lines]
+        write_json(
+            [
+                {**job_line(line), "key": None if key is None else key_row(key)}
+                for line, key in zip(lines, staged, strict=True)
+            ]
+        )
     elif not lines:
         say("No job has dealt with this credential.")
     else:
@@ -42,3 +50,5 @@ def command(form: str) -> None:
             coming = [row.due for row in rechecks.of_credential(db, credential) if row.ended_at is None]
             if coming:
                 say(f"\nLooked at again on {told(min(coming))}, and {len(coming)} times in all.")
+        for key in keys.values():
+            say(f"{story.describe_key(key)}, a key of {key.subject or key.rule}.")

@@ -103,7 +103,7 @@ def select(job_id: str, candidate: str) -> None:
     help="All that are parked for this reason, instead of ids.",
 )
 def retry(job_ids: Sequence[str], reason: str | None) -> None:
-    """Drive parked jobs again, from their first step."""
+    """Drive parked jobs again, from their first step; a rotation goes on where it stood, with the key that it made."""
     if bool(job_ids) == (reason is not None):
         raise BadInput(
             "expected ids or --reason, one of the two: revoq jobs retry ID…, or revoq jobs retry --reason WORD"

@@ -1,4 +1,4 @@
-"""Putting a job in at a terminal and, where asked, waiting for it; `revoke` and `probe` differ in intent alone."""
+"""Putting a job in at a terminal and, where asked, waiting for it; what the verbs differ in is what they ask for."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from rules.lifecycle import Intent, Reason, State
+from rules.plan import MAKES_KEYS
 from rules.schema import Rule
 from rules.secret import Secret
 from scheduler.cli import rehearsing, story
@@ -23,8 +24,10 @@ from scheduler.cli.intake import (
 )
 from scheduler.cli.output import JSON, formatted, note, say, write_json, write_lines
 from scheduler.cli.present import ending_of
+from scheduler.cli.targets import find_target
 from scheduler.cli.waiting import Duration, Progress, can_ask, offer, wait_for
 from scheduler.submit import Order, Receipt, check, rehearse, ring_jobs, submit
+from worker.app import ROTATION, URGENT
 from worker.ledger import moves, reads
 from worker.ledger.rows import Job
 from worker.log import redacting
@@ -45,6 +48,9 @@ class Request:
     owner: str | None = None
     probe: bool = True
     dry_run: bool = False
+    target: str | None = None
+    sink: tuple[str, ...] = ()
+    grace: float | None = None
 
 
 def options(command: Callable[..., None]) -> Callable[..., None]:
@@ -84,6 +90,16 @@ def options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+sinks = click.option(
+    "--sink",
+    multiple=True,
+    required=True,
+    metavar="NAME",
+    help="Where the new key goes, as the settings call it; several are delivered to in this order.",
+)
+"""The option of everything that makes a key."""
+
+
 def place(intent: Intent, request: Request, *, wait: bool, timeout: float, form: str) -> None:
     """Read the secret, submit, tell; then wait, where that was asked for, and end with the code that fits."""
     if request.dry_run and wait:
@@ -92,7 +108,9 @@ def place(intent: Intent, request: Request, *, wait: bool, timeout: float, form:
     runtime = open_runtime(open_settings())
     rule = runtime.catalogue.get(request.rule).rule
     variables = read_variables(pairs, rule)
-    secret = read_credential(rule, variables)
+    if request.target is not None:
+        variables |= find_target(runtime, rule.id, request.connection, request.target, variables)
+    secret = read_credential(rule, variables, intent)
     order = Order(
         rule=rule.id,
         requester=requester(),
@@ -104,6 +122,9 @@ def place(intent: Intent, request: Request, *, wait: bool, timeout: float, form:
         ticket=request.ticket,
         owner=request.owner,
         probe=request.probe,
+        sinks=request.sink,
+        grace=request.grace,
+        queue=ROTATION if intent in MAKES_KEYS else URGENT,
     )
     with redacting(*hidden(rule, order)):
         refuse_in_sight(secret, kept_texts(rule, request, variables))
@@ -132,11 +153,16 @@ def try_out(runtime: Runtime, order: Order, form: str) -> None:
     click.get_current_context().exit(rehearsing.ending_of(found.decision).exit_code)
 
 
-def read_credential(rule: Rule, variables: dict[str, str]) -> Secret | None:
-    """The credential itself; a terminal is not asked where the rule can do without and the variables name it."""
+def read_credential(rule: Rule, variables: dict[str, str], intent: Intent) -> Secret | None:
+    """The credential itself; a terminal is not asked where the rule can do without and the variables name it.
+
+    What is rotated is named, and its old key comes out of the sink: a pipe may bring it, and nobody is asked for it.
+    """
     what = f"The secret ({rule.name})"
-    if rule.secret == "none":  # noqa: S105 - a word of the language
+    if rule.secret == "none" or intent is Intent.ISSUE:  # noqa: S105 - a word of the language
         return None
+    if intent is Intent.ROTATE:
+        return read_optional_secret(what, ask=False)
     if rule.secret == "required":  # noqa: S105 - a word of the language
         return read_secret(what)
     named = any(variable.identifies and name in variables for name, variable in rule.variables.items())
@@ -160,7 +186,7 @@ def tell_receipt(receipt: Receipt, form: str) -> None:
     if form == JSON:
         write_json(receipt_row(receipt))
         return
-    joined = ", which was open already for this credential" if receipt.joined else ""
+    joined = ", which was open already for the same" if receipt.joined else ""
     say(f"{receipt.job_id} is queued{joined}.")
     say(f"Follow it: revoq jobs show {receipt.job_id}")
 

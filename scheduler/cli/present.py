@@ -6,13 +6,15 @@ receipt      job joined rung
 job line     id intent rule connection state verdict reason says drive attempt queue priority requester cause ticket
              owner batch parent submitted_at due_at ended_at
 job          job line + exit_code means advice credential{…} inputs options steps[…] candidates[{id shown}] secrets[…]
-             rechecks[…]
+             rechecks[…] sinks[…] to_come[…] keys[…]
 credential   id provider_id subject expires_at first_seen_at alive_at dead_at
+key          stage since provider_id
 step         number drive name purpose mutating state outcome says method url taken evidence retry_after started_at
              ended_at
 secret       kind sealed_at shred_by shredded_at
 recheck      number kind due_at found job incident ended_at
-dry run      dry_run intent rule connection plan would verdict reason says exit_code means reads[…] requests[…]
+history line job line + key{…}
+dry run      dry_run intent rule connection sinks plan would verdict reason says exit_code means reads[…] requests[…]
              candidates[{id shown}] held joins
 read         name purpose outcome says method url taken evidence retry_after
 request      step purpose mutating method url headers body signed_by lacking
@@ -34,14 +36,14 @@ check        name state says mend
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from rules.guard import Who
-from rules.lifecycle import Ending, Reason, State, TargetState, Verdict, ending
+from rules.lifecycle import OPEN, Ending, Outcome, Reason, State, TargetState, Verdict, ending
 from rules.loader import LoadedRule
-from rules.plan import Purpose
+from rules.plan import CHANGES, MAKES_KEYS, Plan, Purpose
 from worker.ledger.rechecks import Recheck
 from worker.ledger.rows import AuditRow, Credential, Hold, Job, JobLine, SealedSecret, SlotRow, Step, TargetRow
 from worker.rehearsal import Coming, Taken
@@ -50,6 +52,10 @@ from worker.settings import Connection
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SPANS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+SETTLES = frozenset({Outcome.OK, Outcome.ALREADY_GONE, Outcome.ALIVE})
+"""Outcomes after which a step of a rotation is not taken again."""
+IN_CASE = frozenset({Purpose.FIND, Purpose.DISCARD, Purpose.ASK})
+"""What a rotation does only where an answer was lost."""
 SETTLED = frozenset({State.DONE, State.PARKED, State.CANCELLED, State.EXPIRED})
 """States that a job does not leave by itself."""
 
@@ -178,12 +184,14 @@ def job_line(job: Job | JobLine) -> dict[str, Any]:
 def job_whole(
     job: Job,
     credential: Credential,
-    steps: Iterable[Step],
+    steps: Sequence[Step],
     secrets: Iterable[SealedSecret],
     rechecks: Iterable[Recheck],
+    keys: Iterable[Credential],
 ) -> dict[str, Any]:
     """All that may be shown of a job."""
     how = ending_of(job)
+    plan = Plan.from_json(job.plan) if job.plan else None
     return {
         **job_line(job),
         "exit_code": how.exit_code,
@@ -196,7 +204,30 @@ def job_whole(
         "candidates": job.candidates or [],
         "secrets": [secret_row(secret) for secret in secrets],
         "rechecks": [recheck_row(recheck) for recheck in rechecks],
+        "sinks": list(sinks_of(plan)),
+        "to_come": to_come(job, plan, steps),
+        "keys": [key_row(key) for key in keys],
     }
+
+
+def sinks_of(plan: Plan | None) -> dict[str, None]:
+    """The sinks that a rotation delivers to, in their order."""
+    return {} if plan is None else {step.sink: None for step in plan.steps if step.sink is not None}
+
+
+def to_come(job: Job, plan: Plan | None, steps: Sequence[Step]) -> list[str]:
+    """What an unfinished rotation still has to do, by the names of its steps."""
+    if plan is None or job.intent not in MAKES_KEYS or job.state not in OPEN:
+        return []
+    done = {(step.purpose, step.name) for step in steps if step.outcome in SETTLES}
+    reached = max((n for n, step in enumerate(plan.steps) if (step.purpose, step.name) in done), default=-1)
+    return [step.name for step in plan.steps[reached + 1 :] if step.purpose not in IN_CASE]
+
+
+def key_row(key: Credential) -> dict[str, Any]:
+    """A key of a rotated target; which one it is, its id at the provider tells."""
+    stage = key.stage.value if key.stage is not None else None
+    return {"stage": stage, "since": moment(key.staged_at), "provider_id": key.provider_id}
 
 
 def describe_candidate(candidate: dict[str, object]) -> str:
@@ -286,7 +317,7 @@ def coming_row(coming: Coming, connection: str) -> dict[str, Any]:
     return {
         "step": coming.planned.name,
         "purpose": coming.planned.purpose.value,
-        "mutating": coming.planned.purpose is Purpose.ACT,
+        "mutating": coming.planned.purpose in CHANGES,
         "method": shown.method if shown is not None else None,
         "url": shown.url if shown is not None else None,
         "headers": dict(shown.headers) if shown is not None else {},

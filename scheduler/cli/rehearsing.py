@@ -25,6 +25,7 @@ def gather(checked: Checked, found: Rehearsal) -> dict[str, Any]:
         "intent": order.intent.value,
         "rule": checked.loaded.rule.id,
         "connection": order.connection,
+        "sinks": list(order.sinks),
         "plan": checked.plan.hash,
         "would": would(decision),
         "verdict": decision.verdict.value if isinstance(decision, Finish) else None,
@@ -45,7 +46,8 @@ def tell(checked: Checked, found: Rehearsal) -> Iterator[Line]:
     order, decision = checked.order, found.decision
     over = f" over {order.connection}" if order.connection else ""
     yield 0, "A dry run: nothing is changed, nothing is written down, no job is made."
-    yield 0, f"{order.intent.value} {checked.loaded.rule.id}{over}, plan {checked.plan.hash}"
+    into = f" into {', '.join(order.sinks)}" if order.sinks else ""
+    yield 0, f"{order.intent.value} {checked.loaded.rule.id}{over}{into}, plan {checked.plan.hash}"
     yield 0, ""
     for taken in found.taken:
         yield from _taken(taken)
@@ -123,19 +125,23 @@ def _taken(taken: Taken) -> Iterator[Line]:
     if taken.label and asked not in taken.result.says:
         yield 2, asked
     yield 2, taken.result.says
-    names = [f"{name} {value}" for name, value in taken.result.taken.items()]
+    names = [f"{name} {in_one_line(value)}" for name, value in taken.result.taken.items()]
     names += [f"{name} (secret, not kept)" for name in taken.result.secrets]
     if names:
         yield 2, f"Taken out of the answer: {', '.join(names)}"
 
 
+def in_one_line(value: str) -> str:
+    """A value as it is, or how many lines it has."""
+    lines = value.splitlines()
+    return value if len(lines) < 2 else f"({len(lines)} values)"
+
+
 def _coming(number: int, coming: Coming, connection: str) -> Iterator[Line]:
     planned, shown = coming.planned, coming.shown
     proves = " (the proof, as often as the rule says)" if planned.purpose is Purpose.AFTER else ""
-    yield (
-        2,
-        f"{number}. {planned.name}{proves}: {f'{shown.method} {shown.url}' if shown is not None else 'not known yet'}",
-    )
+    asked = f": {shown.method} {shown.url}" if shown is not None else ""
+    yield 2, f"{number}. {planned.name}{proves}{asked}"
     if shown is None:
         yield 5, coming.lacking
         return

@@ -24,11 +24,15 @@ import yaml
 
 import scheduler
 from rules.lifecycle import Reason, Verdict
+from rules.secret import Secret
 from scheduler.errors import NoCheckout, NotStarted
 from worker.safe import Ring, write_ring
 from worker.settings import CONFIG, Settings, load_settings
 
 ANSWERS_WITHIN = 10.0
+SINK = "files"
+CONSUMERS = "consumers"
+"""The folder in which each service user's consumer looks for its key."""
 OURS = ("REVOQ_", "FLOWER_", "CELERY_")
 """Variables that could lead the demo to something real, and are kept from it."""
 
@@ -54,6 +58,27 @@ class Member:
         return str(self.verdict or self.reason)
 
 
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """One service user whose key is replaced: its name in the sink, what its consumer has, what revoq must come to."""
+
+    title: str
+    rule: str
+    connection: str
+    provider: str
+    name: str
+    vars: Mapping[str, str]
+    record: Mapping[str, str] = field(repr=False)
+    secret_field: str
+    verdict: Verdict | None
+    reason: Reason | None
+
+    @property
+    def old(self) -> Secret:
+        """The key that its consumer has at first."""
+        return Secret(self.record[self.secret_field])
+
+
 class Sandbox:
     """The pretend providers, running."""
 
@@ -72,6 +97,11 @@ class Sandbox:
         """The truth: which credentials are really alive."""
         answer: dict[str, dict[str, bool]] = self._client.get("/_sandbox/state").raise_for_status().json()
         return answer
+
+    def works(self, provider: str, secret: Secret) -> bool:
+        """The truth of one secret: whether the provider takes it."""
+        asked = {"provider": provider, "secret": secret.reveal()}
+        return bool(self._client.post("/_sandbox/works", json=asked).raise_for_status().json())
 
     def stop(self) -> None:
         """End the process, the hard way where it does not listen."""
@@ -93,7 +123,12 @@ class Stage:
     settings: Settings
     environ: dict[str, str]
     members: tuple[Member, ...]
+    rotations: tuple[Rotation, ...]
     bystanders: tuple[tuple[str, str], ...]
+
+    def file_of(self, name: str) -> Path:
+        """Where the consumer of this name finds its key."""
+        return self.folder / CONSUMERS / f"{name}.json"
 
 
 @contextmanager
@@ -157,24 +192,38 @@ def furnish(folder: Path, checkout: Path, sandbox: Sandbox) -> Stage:
         "ring_after": "5s",
         "request_timeout": "10s",
         "log_format": "json",
+        "sinks": {SINK: {"kind": "file", "path": f"{folder / CONSUMERS}/{{name}}.json"}},
         "connections": refer(cast["connections"], write_secrets(folder / "secrets", cast["environment"])),
     }
     write_private(config, yaml.safe_dump(chosen, sort_keys=False))
     environ = {**clean(os.environ), CONFIG: str(config)}
+    rotations = tuple(rotation_of(row) for row in cast["rotations"])
+    (folder / CONSUMERS).mkdir(mode=0o700)
+    for rotation in rotations:
+        write_private(folder / CONSUMERS / f"{rotation.name}.json", json.dumps(dict(rotation.record)))
     return Stage(
         folder=folder,
         sandbox=sandbox,
         settings=load_settings(environ),
         environ=environ,
         members=tuple(member_of(row) for row in cast["members"]),
+        rotations=rotations,
         bystanders=tuple((provider, identifier) for provider, identifier in cast["bystanders"]),
     )
 
 
 def member_of(row: Mapping[str, Any]) -> Member:
+    return Member(**{**row, **ending_of(row)})
+
+
+def rotation_of(row: Mapping[str, Any]) -> Rotation:
+    return Rotation(**{**row, **ending_of(row)})
+
+
+def ending_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What revoq must come to, spelled."""
     verdict = Verdict(row["verdict"]) if row["verdict"] else None
-    reason = Reason(row["reason"]) if row["reason"] else None
-    return Member(**{**row, "verdict": verdict, "reason": reason})
+    return {"verdict": verdict, "reason": Reason(row["reason"]) if row["reason"] else None}
 
 
 def write_secrets(folder: Path, secrets: Mapping[str, str]) -> dict[str, str]:

@@ -6,8 +6,18 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rules.lifecycle import Reason, State
+from rules.plan import MAKES_KEYS, Plan
 from rules.recheck import Found, Kind
-from scheduler.cli.present import advice_for, describe_candidate, ending_of, job_whole, standing, told
+from scheduler.cli.present import (
+    advice_for,
+    describe_candidate,
+    ending_of,
+    job_whole,
+    sinks_of,
+    standing,
+    to_come,
+    told,
+)
 from worker.ledger import reads, rechecks
 from worker.ledger.database import Database
 from worker.ledger.rechecks import Recheck
@@ -24,19 +34,22 @@ FOUND = {
     Found.LEFT: "left to a person",
     Found.STOPPED: "not needed any more",
 }
+KEYS_SHOWN = 5
+"""Keys of a target that are shown, the last ones."""
 DIGEST_SHOWN = 32
 """Characters of a digest that a person sees; JSON has all of it."""
 
 
 def gather(db: Database, job: Job) -> dict[str, Any]:
     """All that the ledger may show of a job."""
-    return job_whole(
-        job,
-        reads.credential(db, job.credential),
-        reads.steps(db, job.id),
-        reads.secrets_of(db, job.id),
-        rechecks.of_job(db, job.id),
-    )
+    steps, secrets = reads.steps(db, job.id), reads.secrets_of(db, job.id)
+    looks, keys = rechecks.of_job(db, job.id), keys_of(db, job)
+    return job_whole(job, reads.credential(db, job.credential), steps, secrets, looks, keys)
+
+
+def keys_of(db: Database, job: Job) -> list[Credential]:
+    """The last keys of a rotated target."""
+    return reads.keys_of(db, job.credential, KEYS_SHOWN) if job.intent in MAKES_KEYS else []
 
 
 def tell(db: Database, job: Job) -> Iterator[Line]:
@@ -44,7 +57,8 @@ def tell(db: Database, job: Job) -> Iterator[Line]:
     steps = reads.steps(db, job.id)
     yield 0, f"{job.id}: {what(job)}"
     yield from _asked(job)
-    yield from _credential(reads.credential(db, job.credential))
+    yield from _credential(job, reads.credential(db, job.credential))
+    yield from _rotation(job, steps, keys_of(db, job))
     yield 0, ""
     yield from _steps(steps)
     yield from headline(job, steps)
@@ -116,7 +130,7 @@ def _asked(job: Job) -> Iterator[Line]:
         yield 2, f"Picked by a person: {job.options['picked']}"
 
 
-def _credential(credential: Credential) -> Iterator[Line]:
+def _credential(job: Job, credential: Credential) -> Iterator[Line]:
     facts = [
         ("id", credential.provider_id),
         ("of", credential.subject),
@@ -126,7 +140,25 @@ def _credential(credential: Credential) -> Iterator[Line]:
     ]
     known = [f"{name} {value}" for name, value in facts if value is not None]
     if known:
-        yield 2, "The credential: " + ", ".join(known)
+        yield 2, f"The {'target' if job.intent in MAKES_KEYS else 'credential'}: " + ", ".join(known)
+
+
+def _rotation(job: Job, steps: Sequence[Step], keys: Sequence[Credential]) -> Iterator[Line]:
+    """Where the new key goes, which keys there are and how far each is, and what is still to be done."""
+    plan = Plan.from_json(job.plan) if job.intent in MAKES_KEYS else None
+    if sinks := ", ".join(sinks_of(plan)):
+        yield 2, f"Sinks: {sinks}"
+    for key in keys:
+        yield 2, describe_key(key)
+    if still := ", ".join(to_come(job, plan, steps)):
+        yield 2, f"Still to come: {still}"
+
+
+def describe_key(key: Credential) -> str:
+    """One key of a target: how far it is and since when, and which one it is where the provider tells."""
+    stage = key.stage.name if key.stage is not None else ""
+    which = f"{key.provider_id} " if key.provider_id is not None else ""
+    return f"Key {which}is {stage} since {told(key.staged_at)}"
 
 
 def _steps(steps: Sequence[Step]) -> Iterator[Line]:

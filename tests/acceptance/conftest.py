@@ -49,3 +49,18 @@ def sqlite_hub_system(build_system: Build, jupyterhub: Hub, sqlite_url: str) -> 
     return build_system(
         sqlite_url, connections=hub_connection(jupyterhub), secrets={"HUB_TOKEN": jupyterhub.admin_token}
     )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The table of tests/acceptance/test_rotation_edges.py, whichever process ran them."""
+    reports = [report for found in terminalreporter.stats.values() for report in found]
+    ended = [report for report in reports if getattr(report, "when", "") == "call"]
+    rows = [value for report in ended for name, value in report.user_properties if name == "edges"]
+    if not rows:
+        return
+    rows = sorted(rows)
+    rows.append(["all", *(sum(column) for column in list(zip(*rows, strict=True))[1:])])
+    terminalreporter.section("edges of a rotation")
+    head = ("killed", "edges", "runs", "rotated", "parked", "lost", "stray")
+    for way, *numbers in (head, *rows):
+        terminalreporter.write_line(f"{way:74}" + "".join(f"{number:>9}" for number in numbers))

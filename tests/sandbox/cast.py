@@ -1,6 +1,6 @@
 """The demo's cast: a dozen credentials, one for each thing that can happen, and what revoq must say of each."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -30,6 +30,24 @@ class Member:
 
 
 @dataclass(frozen=True)
+class Rotation:
+    """One service user whose key is replaced, by its `name` in sinks. `record` is what its consumer has at first, with
+    its secret as the field `secret_field`; `verdict` or `reason` is what revoq must come to.
+    """
+
+    title: str
+    rule: str
+    connection: str
+    provider: str
+    name: str
+    vars: Mapping[str, str]
+    record: Mapping[str, str] = field(repr=False)
+    secret_field: str = "key"
+    verdict: str = "rotated"
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Account:
     """One connection: whose it is, how it signs in (references only), and what the references mean."""
 
@@ -50,6 +68,7 @@ class Cast:
 
     base_url: str
     members: tuple[Member, ...]
+    rotations: tuple[Rotation, ...]
     accounts: tuple[Account, ...]
     bystanders: tuple[tuple[str, str], ...]
 
@@ -73,7 +92,8 @@ def seed(world: World) -> Cast:
     )
     played = {(member.provider, member.id) for member in members}
     after = {(name, each) for name, ids in world.state().items() for each, alive in ids.items() if alive}
-    return Cast(world.base_url, members, accounts, tuple(sorted((before | after) - played)))
+    rotations = tuple(seed_rotations(world))
+    return Cast(world.base_url, members, rotations, accounts, tuple(sorted((before | after) - played)))
 
 
 def connections(cast: Cast) -> dict[str, dict[str, Any]]:
@@ -100,6 +120,7 @@ def show_cast(cast: Cast) -> dict[str, Any]:
     """All of it for another process, secrets included."""
     return {
         "members": [asdict(member) for member in cast.members],
+        "rotations": [asdict(rotation) for rotation in cast.rotations],
         "bystanders": [list(each) for each in cast.bystanders],
         "connections": connections(cast),
         "environment": environment(cast),
@@ -248,3 +269,33 @@ def seed_keyring(world: World) -> list[Member]:
             dead=False,
         ),
     ]
+
+
+# ── rotations ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+IN_PLACE, SIDE_BY_SIDE = "keyring.rolled", "keyring.service"
+SERVICE_USERS: tuple[tuple[str, str, str, dict[str, Any], str], ...] = (
+    ("its key is replaced in place", IN_PLACE, "etl", {}, ""),
+    ("so is this one's", IN_PLACE, "reports", {}, ""),
+    ("and this one's", IN_PLACE, "backups", {}, ""),
+    ("its key gets a twin beside it, and then dies", SIDE_BY_SIDE, "ci-smoke", {}, ""),
+    ("its provider answers 500 for ever", IN_PLACE, "billing-export", {"jammed": True}, "provider_broken"),
+)
+"""Title, rule, name, what is special about the key, and why its job must be parked."""
+
+
+def seed_rotations(world: World) -> Iterator[Rotation]:
+    """Five service users, each with a key that its consumer has."""
+    for title, rule, name, special, reason in SERVICE_USERS:
+        key = world.keyring.add_key(owner="data", name=name, **special)
+        yield Rotation(
+            title,
+            rule,
+            "keyring-demo",
+            "keyring",
+            name,
+            vars={"KEY_ID": key.id},
+            record={"id": key.id, "key": key.secret},
+            verdict="" if reason else "rotated",
+            reason=reason,
+        )

@@ -23,6 +23,7 @@ class Control:
             ("DELETE", "fault"): lambda _: world.clear_faults(),
             ("POST", "seed"): lambda call: world.seed(**call.json()),
             ("POST", "switch"): lambda call: world.switch(**call.json()),
+            ("POST", "works"): lambda call: world.works(**call.json()),
             ("POST", "advance"): lambda call: world.advance(**call.json()),
             ("POST", "cast"): self.seed_cast,
         }

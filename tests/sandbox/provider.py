@@ -81,6 +81,10 @@ class Provider:
         """Every credential's id, and whether it is alive: the truth, not what the provider says."""
         raise NotImplementedError
 
+    def works(self, secret: str) -> bool:
+        """Whether this very secret is taken: the truth, where ids outlive secrets; not every provider here can say."""
+        raise ValueError(f"{self.name} cannot tell whether a secret works")
+
     def switch(self, **values: Any) -> None:
         """Turn this provider's switches; a name that it does not have is refused."""
         known = {each.name for each in fields(self.switches)}

@@ -24,6 +24,14 @@ def test_a_dozen(cast: Cast) -> None:
     assert len({member.title for member in cast.members}) == 12
 
 
+def test_five_service_users(cast: Cast, sandbox: Sandbox) -> None:
+    """Each has a key that works and that its consumer has; one of them will be an incident, and one gets a twin."""
+    assert len({rotation.name for rotation in cast.rotations}) == 5
+    assert all(sandbox.works(each.provider, each.record[each.secret_field]) for each in cast.rotations)
+    assert [rotation.reason for rotation in cast.rotations if not rotation.verdict] == ["provider_broken"]
+    assert [rotation.rule for rotation in cast.rotations].count("keyring.service") == 1
+
+
 def test_connections_refer_to_secrets(cast: Cast, sandbox: Sandbox) -> None:
     """Every member's connection is there; no secret is in the settings, and every reference has its value."""
     settings, values = connections(cast), environment(cast)

@@ -106,7 +106,7 @@ def test_rule_file_fits_the_schema() -> None:
     """The demo's rule is one that revoq's own language knows."""
     file = RuleFile.model_validate(yaml.safe_load(RULES.read_text()))
 
-    assert [rule.id for rule in file.rules] == ["keyring.token"]
+    assert [rule.id for rule in file.rules] == ["keyring.token", "keyring.service", "keyring.rolled"]
 
 
 def test_a_list_in_random_order(sandbox: Sandbox, admin: Key) -> None:

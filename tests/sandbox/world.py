@@ -96,6 +96,10 @@ class World:
         """Whether this credential is really alive; one that is not there is not."""
         return self.provider(provider).state().get(credential, False)
 
+    def works(self, provider: str, secret: str) -> bool:
+        """Whether this very secret is taken there."""
+        return self.provider(provider).works(secret)
+
     def seed(self, provider: str, kind: str, **values: Any) -> dict[str, Any]:
         """Put something there, and say what it is, with its secret."""
         return self.provider(provider).seed(kind, **values)

@@ -4,9 +4,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPResponse
+from http.client import HTTPConnection, HTTPException, HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.servers.trap import Trap, When
 
 TIMEOUT = 30.0
 # These speak of one connection only, and the front door has two.
@@ -45,6 +47,7 @@ class Front:
     visits: list[Visit] = field(default_factory=list)
     to_lose: list[tuple[str, str]] = field(default_factory=list)
     to_hold: list["Held"] = field(default_factory=list)
+    trap: Trap | None = None
 
     @property
     def url(self) -> str:
@@ -101,6 +104,12 @@ class Door(BaseHTTPRequestHandler):
         visit = Visit(self.command, self.path)
         self.front.visits.append(visit)
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        trap, number = self.front.trap, 0
+        if trap is not None:
+            number = trap.count(f"{self.command} {self.path}")
+            if trap.springs(number, When.BEFORE):
+                self.close_connection = True
+                return
         server = HTTPConnection(*self.behind, timeout=TIMEOUT)
         try:
             server.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
@@ -111,9 +120,16 @@ class Door(BaseHTTPRequestHandler):
             server.endheaders(body)
             answer = server.getresponse()
             content = answer.read()
+        except (HTTPException, OSError):
+            # What the server did not finish is not finished for whoever asked.
+            self.close_connection = True
+            return
         finally:
             server.close()
         visit.status = answer.status
+        if trap is not None and trap.springs(number, When.AFTER):
+            self.close_connection = True
+            return
         held = next((held for held in self.front.to_hold if held.method == self.command), None)
         if held is not None:
             self.front.to_hold.remove(held)

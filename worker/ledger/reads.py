@@ -153,6 +153,23 @@ def find_credential(db: Database, fingerprint: str, rule: str, connection: str) 
         return credential_of(row) if row is not None else None
 
 
+def keys_of(db: Database, target: str, limit: int) -> list[Credential]:
+    """The keys of a rotated target, the last that came to a stage first."""
+    columns = tables.credentials.c
+    query = select(tables.credentials).where(columns.target == target)
+    query = query.order_by(columns.staged_at.desc(), columns.id.desc()).limit(limit)
+    with db.read() as conn:
+        return [credential_of(row) for row in conn.execute(query).mappings()]
+
+
+def staged_keys(db: Database, fingerprints: Sequence[str]) -> list[Credential]:
+    """The keys with one of these fingerprints that a rotation brought to a stage."""
+    columns = tables.credentials.c
+    query = select(tables.credentials).where(columns.fingerprint.in_(fingerprints), columns.stage.is_not(None))
+    with db.read() as conn:
+        return [credential_of(row) for row in conn.execute(query.order_by(columns.id)).mappings()]
+
+
 def open_job(db: Database, credential_id: str, intent: Intent) -> str | None:
     """The id of the job that a submission for this credential would join."""
     columns = tables.jobs.c

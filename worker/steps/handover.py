@@ -42,7 +42,7 @@ def ready(filling: Filling) -> HandoverStep:
     before = record_of(record_before(rotation) or {}, filling.values)
     needed = {"deliver": record, "read_back": record, "put_back": before, "seen_back": before}
     if not needed.get(handover.what, {"": ""}):
-        raise TemplateError(f"what {handover.sink} is to be given is not known: {', '.join(rotation.record)}")
+        raise TemplateError(f"{handover.sink} is to hold {', '.join(rotation.record)} for {name}, not all known yet")
     return HandoverStep(filling, handover, rotation, name, record, before)
 
 

@@ -16,7 +16,20 @@ from worker.ledger.database import Database
 
 WORDS = ("--rule", "keyring.token", "--connection", "ring", "--dry-run")
 KEYS = {
-    *("dry_run", "intent", "rule", "connection", "plan", "would", "verdict", "reason", "says", "exit_code", "means"),
+    *(
+        "dry_run",
+        "intent",
+        "rule",
+        "connection",
+        "sinks",
+        "plan",
+        "would",
+        "verdict",
+        "reason",
+        "says",
+        "exit_code",
+        "means",
+    ),
     *("reads", "requests", "candidates", "held", "joins"),
 }
 READ_KEYS = {"name", "purpose", "outcome", "says", "method", "url", "taken", "evidence", "retry_after"}

@@ -24,6 +24,7 @@ LINE_KEYS = {
 WHOLE_KEYS = LINE_KEYS | {
     *("exit_code", "means", "advice", "credential", "inputs", "options", "steps", "candidates", "secrets"),
     "rechecks",
+    *("sinks", "to_come", "keys"),
 }
 CREDENTIAL_KEYS = {"id", "provider_id", "subject", "expires_at", "first_seen_at", "alive_at", "dead_at"}
 STEP_KEYS = {
