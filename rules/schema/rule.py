@@ -23,7 +23,7 @@ class Listing(Model):
     """Ours: what exists for an account, or for the person whom SUBJECT names, read to its end and never acted on.
 
     A schedule chooses by what the rows say: `name`, `role`, `created` and `used` (when it was last used) each say which
-    of the shown fields that is.
+    of the shown fields that is; `made_by` is the one that says which person made a machine's credential.
     """
 
     request: Request
@@ -32,15 +32,18 @@ class Listing(Model):
     role: str | None = None
     created: str | None = None
     used: str | None = None
+    made_by: str | None = None
 
     @model_validator(mode="after")
     def _only_reads(self) -> Self:
         if self.request.method.upper() != "GET" or self.select.where:
             raise ValueError("expected a GET and a select without where: a listing shows every row and changes nothing")
-        fields = [self.name, self.role, self.created, self.used]
+        fields = [self.name, self.role, self.created, self.used, self.made_by]
         hidden = [field for field in fields if field is not None and field not in self.select.show]
         if hidden:
-            raise ValueError(f"expected name, role, created and used to be among show, got {', '.join(hidden)}")
+            raise ValueError(
+                f"expected name, role, created, used and made_by to be among show, got {', '.join(hidden)}"
+            )
         return self
 
 
@@ -91,6 +94,8 @@ class Rule(Model):
     limits: Limits | None = None
     also_kills: list[str] = []
     residual: list[str] = []
+    residual_for: Duration | None = None  # no longer than that does any of it live
+    leaving: Literal["first", "now", "last"] | None = None  # a subject's own end: when in the order of an offboarding
     cannot: list[str] = []
     unverified: list[str] = []
     recorded: list[Recorded] = []
