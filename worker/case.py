@@ -203,6 +203,7 @@ def terms_of(job: Job) -> Terms:
         finding=bool(options.get("finding")),
         picked=options.get("picked"),
         forgotten=str(options.get("forgotten", "")),
+        moved=str(options.get("moved", "")),
     )
 
 

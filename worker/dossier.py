@@ -42,13 +42,15 @@ class NotReady(RevoqError):
 class Terms:
     """How the person who asked wants it dealt with: may it be tried, did a scanner find it, which row was picked.
 
-    `forgotten` is the clock's: why a revocation that has lapsed is not repeated.
+    `forgotten` is the clock's: why a revocation that has lapsed is not repeated. `moved` says what is no longer as it
+    was when a plan was approved: then nothing is done until a person drives it again.
     """
 
     probe: bool = True
     finding: bool = False
     picked: str | None = None
     forgotten: str = ""
+    moved: str = ""
 
 
 class Dossier:
@@ -77,6 +79,8 @@ class Dossier:
         be asked who we are.
         """
         self.loaded = loaded
+        if self.terms.moved:
+            raise NotReady(Reason.PLAN_CHANGED, self.terms.moved)
         try:
             self.account: Account = self.runtime.connections.account(self.connection, loaded)
             self.bases = self.account.bases(loaded, inputs)
