@@ -117,7 +117,7 @@ def stage(db: Database, batch: str, news: Sequence[NewJob]) -> Staged:
         at = db.now()
         mine = update(batches).where(batches.c.id == batch, batches.c.state.in_([BatchState.LOADING, BatchState.OPEN]))
         if conn.execute(mine.values(beat_at=at)).rowcount == 0:
-            raise MoveRefused(f"{batch} takes nothing in any more: somebody paused or cancelled it")
+            raise MoveRefused(f"{batch} is open or loading no more: somebody paused or cancelled it")
         known = _credentials(db, conn, ordered, at)
         there = _open_jobs(conn, list(known.values()))
         fresh, repeats, joins = [], 0, []
