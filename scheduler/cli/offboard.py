@@ -100,7 +100,7 @@ def command(  # noqa: PLR0913 - each is an option
     if connection:
         runtime.settings.connection(connection)
     if hashed is not None:
-        applied = apply(runtime, hashed, actor=requester(), strict=strict, signature=signature)
+        applied = apply(runtime, hashed, actor=requester(), strict=strict, signature=signature, override=override_limit)
         told, lines, loaded = applied_row(applied), applied_lines(applied), applied.loaded
     else:
         asked = Asked(requester=requester(), connection=connection, reason=reason, owned=owned, sinks=sinks)

@@ -6,6 +6,7 @@ is new is told, and needs another plan.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -62,9 +63,14 @@ def refuse_unplanned(runtime: Runtime, found: Survey, *, override: bool) -> None
             f"{count} credentials, and the settings ask for approval above {approval.above}: make a plan with "
             "--dry-run, and apply that with --approve"
         )
-    says = [] if override else too_many(runtime, found.acting)
+    if not override:
+        _refuse_too_many(runtime, found.acting)
+
+
+def _refuse_too_many(runtime: Runtime, acting: Mapping[tuple[str, str], int]) -> None:
+    says = too_many(runtime, acting)
     if says:
-        raise MoveRefused("; ".join(says) + ". Say --override-limit if it is meant, or have a plan of it approved")
+        raise MoveRefused("; ".join(says) + ". Say --override-limit if it is meant, or have its plan signed")
 
 
 def too_many(runtime: Runtime, acting: Mapping[tuple[str, str], int]) -> list[str]:
@@ -137,14 +143,18 @@ def _is_left(runtime: Runtime, batch: str) -> bool:
     return batches.find(runtime.database, batch).abandoned
 
 
-def apply(runtime: Runtime, hashed: str, *, actor: str, strict: bool, signature: Path | None) -> Applied:
-    """Approve a plan and do what it says, as far as it still is so."""
+def apply(
+    runtime: Runtime, hashed: str, *, actor: str, strict: bool, signature: Path | None, override: bool = False
+) -> Applied:
+    """Approve a plan and do what it says, as far as it still is so. A signature lifts the limits of a batch."""
     plan = usable(runtime, hashed)
     difference = Difference()
     ready = list(_singles(runtime, plan, difference))
     people = [_person(runtime, plan, subject, difference) for subject in plan.content["subjects"]]
     if strict and difference:
         raise MoveRefused(_tell_strictly(difference))
+    if signature is None and not override:
+        _refuse_too_many(runtime, Counter((item["connection"], item["rule"]) for item in plan.content["items"]))
     approver, authenticated = approve(runtime, plan, actor, signature)
     loaded = _load(runtime, plan, ready, people, actor)
     return Applied(plan, loaded, difference, approver, authenticated)

@@ -100,7 +100,9 @@ def test_estimate() -> None:
 
     def limited(name: str, requests: int) -> Rule:
         rule = RULES["jupyterhub.token"]
-        return rule.model_copy(update={"id": name, "limits": Limits(requests=requests, per="60s")})
+        return rule.model_copy(
+            update={"id": name, "limits": Limits.model_validate({"requests": requests, "per": "60s"})}
+        )
 
     rules = {"a.x": limited("a.x", 60), "a.y": limited("a.y", 30), "b.z": limited("b.z", 60)}
 

@@ -294,6 +294,8 @@ def test_breakers(bench: Bench, hub: Hub) -> None:
     with pytest.raises(MoveRefused, match="3 credentials of hub: the settings allow 2 in a batch"):
         refuse_unplanned(bench.runtime, found, override=False)
     refuse_unplanned(bench.runtime, found, override=True)
+    with pytest.raises(MoveRefused, match="or have its plan signed"):
+        applied(bench, plan(bench, said("dana", "hub")))
 
     loaded = offboard(bench, said("dana", "hub"))
     for token in hub.tokens.values():
