@@ -226,7 +226,9 @@ REASONS: dict[Reason, Ending] = {
     ),
     Reason.PROVIDER_BROKEN: Ending(3, "the provider's answer is not one that the rule knows", "see the evidence"),
     Reason.BUDGET_SPENT: Ending(3, "it was tried for as long as the settings allow", "revoq jobs retry ID"),
-    Reason.PLAN_CHANGED: Ending(3, "the rule changed while the job was under way", "read the rule, then retry"),
+    Reason.PLAN_CHANGED: Ending(
+        3, "its rule, or what a plan said of it, is another by now", "see what changed, then retry"
+    ),
     Reason.STILL_IN_USE: Ending(3, "the old key was used after the new one was delivered", "find who uses it"),
     Reason.SINK_FAILED: Ending(
         3, "a sink is not ready, or does not hold what it should", "mend the sink, then: revoq jobs retry ID"

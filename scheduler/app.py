@@ -22,6 +22,7 @@ def periodic() -> dict[str, Any]:
         tasks.sweep.name: chosen.sweep_every,
         tasks.slots.name: chosen.sweep_every,
         tasks.look_again.name: chosen.sweep_every,
+        tasks.leavers.name: chosen.sweep_every,
         tasks.shred.name: SHRED_EVERY,
         tasks.seal.name: SEAL_EVERY,
     }

@@ -24,6 +24,7 @@ from rules.calendar import (
     window_from,
 )
 from rules.errors import BadInput, RevoqError
+from rules.leaving import naming_variable
 from rules.lifecycle import Intent, SlotState, TargetState
 from rules.loader import LoadedRule
 from rules.schema import Rule
@@ -293,13 +294,3 @@ def order_for(rule: Rule, schedule: Schedule, row: TargetRow, *, requester: str,
         queue=ROTATION if schedule.does is Intent.ROTATE else BULK,
         sinks=schedule.sinks_for(row.name),
     )
-
-
-def naming_variable(rule: Rule) -> str:
-    """The variable that names a credential of this rule by its id; raises BadInput where it cannot be named."""
-    naming = [name for name, variable in rule.variables.items() if variable.identifies]
-    if rule.credential.id in naming:
-        return str(rule.credential.id)
-    if len(naming) != 1:
-        raise BadInput(f"{rule.id} does not say how a credential is named by its id alone, as a schedule has to")
-    return naming[0]

@@ -44,6 +44,7 @@ class Order:
 
     A `finding` came from a scanner: it is acted on only where it is shown to be ours. `sinks` are where a rotation or
     an issue delivers, in this order; `grace` is how long both keys live, in seconds, where the rule's own is not meant.
+    `moved` says what is not as it was approved: such a job is parked before anything.
     """
 
     rule: str
@@ -60,6 +61,7 @@ class Order:
     sinks: Sequence[str] = ()
     grace: float | None = None
     queue: str = URGENT
+    moved: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +170,7 @@ def new_job(runtime: Runtime, checked: Checked) -> NewJob:
     hidden = {name for name in order.variables if is_secret(rule, name)}
     options: dict[str, Any] = {"probe": order.probe, "finding": order.finding}
     options |= {"sinks": list(order.sinks)} if order.sinks else {}
+    options |= {"moved": order.moved} if order.moved else {}
     return NewJob(
         fingerprint=fingerprint,
         fingerprint_key=runtime.safe.fingerprint_key,

@@ -20,6 +20,9 @@ SEALED_AT_ONCE = 5000
 
 def sweep(runtime: Runtime) -> int:
     """Ring what is due and was not rung, or whose worker is gone. Says how many bells were rung."""
+    failures = runtime.settings.batch_limits.failures
+    for batch in batches.stop_failing(runtime.database, failures) if failures is not None else ():
+        log.error("batch_stopped", batch=batch)
     bells = moves.ring_due(runtime.database, AT_ONCE, runtime.settings.ring_after)
     bells += batches.ring_due(runtime.database, WINDOW, runtime.settings.ring_after)
     batches.end_finished(runtime.database)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from scheduler import recheck, schedules
 from scheduler import sweep as sweeping
+from scheduler.offboard import rounds
 from worker.app import app
 from worker.runtime import runtime
 
@@ -24,6 +25,12 @@ def look_again() -> None:
 def slots(schedule: str | None = None) -> None:
     """Take every schedule a step further, or the one whose time it is."""
     schedules.tick(runtime(), None if schedule is None else [schedule])
+
+
+@app.task(name="leavers")
+def leavers() -> None:
+    """List again what subjects of open batches have."""
+    rounds.advance(runtime())
 
 
 @app.task(name="shred")

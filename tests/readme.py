@@ -40,6 +40,8 @@ ABOUT = {
     "connections": "provider accounts, by name; only in `revoq.yaml`",
     "sinks": "places where new secrets go, by name; only in `revoq.yaml`",
     "schedules": "what is done when and to whom, by name; only in `revoq.yaml`",
+    "approval": "when a plan needs it (`above`), `by_another`, and whose SSH keys count (`allowed_signers`)",
+    "batch_limits": "`most` credentials, or `most_percent` of a connection's, in a batch; `failures` in a row pause it",
 }
 
 
@@ -97,6 +99,7 @@ IDENTIFIED = {
     "gitlab.project_service_token": "the one active token of its name in its project",
     "gitlab.group_service_token": "the one active token of its name in its group",
     "jupyterhub.token": "what the hub says that the token is",
+    "jupyterhub.listed_token": "its user and its id",
     "pangolin.token": "itself, or the row of its id in its user's list",
     "pangolin.listed_token": "its id",
     "pangolin.service_user": "its id, once the name and the tenant that the id has are the right ones",
@@ -115,6 +118,7 @@ IDENTIFIED = {
     "github.installation_token": "itself",
     "github.token": "itself",
     "gitlab.group_access_token": "the row of the id that it tells, in its group",
+    "gitlab.listed_token": "its id, once it is its user's",
     "gitlab.personal_access_token": "what GitLab says that the token is",
     "gitlab.project_access_token": "the row of the id that it tells, in its project",
     "oauth.token": "introspection, by the client that it was issued to",

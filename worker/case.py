@@ -214,6 +214,7 @@ def terms_of(job: Job) -> Terms:
         picked=options.get("picked"),
         forgotten=str(options.get("forgotten", "")),
         goes_back=bool(options.get(moves.BACK)),
+        moved=str(options.get("moved", "")),
     )
 
 

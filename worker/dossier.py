@@ -42,8 +42,9 @@ class NotReady(RevoqError):
 class Terms:
     """How the person who asked wants it dealt with: may it be tried, did a scanner find it, which row was picked.
 
-    `forgotten` is the clock's: why a revocation that has lapsed is not repeated.
-    `goes_back`: a rotation is to put the old key in place again.
+    `forgotten` is the clock's: why a revocation that has lapsed is not repeated. `moved` says what is no longer as it
+    was when a plan was approved: then nothing is done until a person drives it again. `goes_back`: a rotation is to put
+    the old key in place again.
     """
 
     probe: bool = True
@@ -51,6 +52,7 @@ class Terms:
     picked: str | None = None
     forgotten: str = ""
     goes_back: bool = False
+    moved: str = ""
 
 
 class Dossier:
@@ -80,6 +82,8 @@ class Dossier:
         be asked who we are.
         """
         self.loaded = loaded
+        if self.terms.moved:
+            raise NotReady(Reason.PLAN_CHANGED, self.terms.moved)
         try:
             self.account: Account = self.runtime.connections.account(self.connection, loaded)
             self.bases = self.account.bases(loaded, inputs)

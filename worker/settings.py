@@ -364,6 +364,34 @@ SinkPlace = Annotated[
     Field(discriminator="kind"),
 ]
 
+# ── offboarding ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Approval(Model):
+    """When a plan has to be approved: above so many credentials, and by whom.
+
+    With `allowed_signers`, a file as ssh-keygen reads it, an approval is an SSH signature over the plan's hash.
+    """
+
+    above: int = Field(ge=0)
+    by_another: bool = False
+    allowed_signers: AbsolutePath | None = None
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        if self.by_another and self.allowed_signers is None:
+            raise ValueError("by_another: whether it is another only a signature shows: say allowed_signers as well")
+        return self
+
+
+class BatchLimits(Model):
+    """What stops a batch: more than `most` credentials or `most_percent` of a connection's, or failures in a row."""
+
+    most: int | None = Field(default=None, ge=1)
+    most_percent: float | None = Field(default=None, gt=0, le=100)
+    failures: int | None = Field(default=50, ge=1)
+
+
 # ── all of them ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -402,6 +430,8 @@ class Settings(BaseSettings):
     connections: dict[str, Connection] = Field(default_factory=dict)
     sinks: dict[str, SinkPlace] = Field(default_factory=dict)
     schedules: dict[str, Schedule] = Field(default_factory=dict)
+    approval: Approval | None = None
+    batch_limits: BatchLimits = Field(default_factory=BatchLimits)
 
     _secret_files: tuple[Path, ...] = PrivateAttr(default=())
 
@@ -558,6 +588,8 @@ KEYS = {
     "connections": {*Connection.model_fields, *Protected.model_fields} - {"name"},
     "sinks": {field for place in PLACES for field in place.model_fields} - {"name"},
     "schedules": {*Schedule.model_fields, *Targets.model_fields, "except"} - {"name", "exclude"},
+    "approval": {*Approval.model_fields},
+    "batch_limits": {*BatchLimits.model_fields},
 }
 """What may stand in each section, further down."""
 

@@ -23,8 +23,8 @@ class Listing(Model):
     """Ours: what exists for an account, or for the person whom SUBJECT names, read to its end and never acted on.
 
     A schedule chooses by what the rows say: `name`, `role`, `created` and `used` (when it was last used) each say which
-    of the shown fields that is.
-    `variables` says which of the rule's variables are filled from which of the shown fields, for a job about a row.
+    of the shown fields that is; `made_by` is the one that says which person made a machine's credential. `variables`
+    says which of the rule's variables are filled from which of the shown fields, for a job about a row.
     """
 
     request: Request
@@ -34,15 +34,18 @@ class Listing(Model):
     created: str | None = None
     used: str | None = None
     variables: dict[Name, str] = {}
+    made_by: str | None = None
 
     @model_validator(mode="after")
     def _only_reads(self) -> Self:
         if self.request.method.upper() != "GET" or self.select.where:
             raise ValueError("expected a GET and a select without where: a listing shows every row and changes nothing")
-        fields = [self.name, self.role, self.created, self.used]
+        fields = [self.name, self.role, self.created, self.used, self.made_by]
         hidden = [field for field in fields if field is not None and field not in self.select.show]
         if hidden:
-            raise ValueError(f"expected name, role, created and used to be among show, got {', '.join(hidden)}")
+            raise ValueError(
+                f"expected name, role, created, used and made_by to be among show, got {', '.join(hidden)}"
+            )
         if hidden := sorted(set(self.variables.values()) - set(self.select.show)):
             raise ValueError(f"variables: expected fields that are among show, got {', '.join(hidden)}")
         return self
@@ -95,6 +98,8 @@ class Rule(Model):
     limits: Limits | None = None
     also_kills: list[str] = []
     residual: list[str] = []
+    residual_for: Duration | None = None  # no longer than that does any of it live
+    leaving: Literal["first", "now", "last"] | None = None  # a subject's own end: when in the order of an offboarding
     cannot: list[str] = []
     unverified: list[str] = []
     recorded: list[Recorded] = []

@@ -21,9 +21,10 @@ from scheduler.cli.waiting import ANSWER_WITHIN, ASKED_AGAIN, LONGEST_PAUSE, SIL
 from scheduler.sweep import WINDOW
 from worker.app import BULK
 from worker.errors import UnknownJob
-from worker.ledger import batches, moves
+from worker.ledger import batches, leavers, moves
 from worker.ledger.batches import Batch
 from worker.ledger.database import Database
+from worker.ledger.leavers import Leaver
 from worker.ledger.rows import Count
 
 LISTED = 50
@@ -158,6 +159,8 @@ def batch_row(db: Database, batch: Batch) -> dict[str, Any]:
         "state": batch.state.value,
         "abandoned": batch.abandoned,
         "requester": batch.requester,
+        "says": batch.says,
+        "looking": leavers.looking(db, batch.id),
         "jobs": total,
         "settled": settled,
         "by_state": _sum(counts, lambda count: count.state.value),
@@ -169,7 +172,35 @@ def batch_row(db: Database, batch: Batch) -> dict[str, Any]:
         "created_at": moment(batch.created_at),
         "opened_at": moment(batch.opened_at),
         "ended_at": moment(batch.ended_at),
+        "subjects": [_subject_row(each) for each in leavers.of_batch(db, batch.id)],
     }
+
+
+def _subject_row(leaver: Leaver) -> dict[str, Any]:
+    """How far a subject is, and what is left of them."""
+    return {
+        "connection": leaver.connection,
+        "subject": leaver.subject,
+        "turn": leaver.turn.value,
+        "listed": len(leaver.known),
+        "owned": list(leaver.owned),
+        "new": list(leaver.unplanned),
+        "residual": [{**each, "until": moment(each["until"])} for each in leaver.residual],
+        "says": list(leaver.says),
+    }
+
+
+def _tell_subject(row: dict[str, Any]) -> None:
+    say(f"\n{row['subject']} at {row['connection']}: {row['listed']} listed to be ended, {row['turn']}.")
+    for each in row["owned"]:
+        say(f"  owned: {each['rule']} {each['id']} ({each['name']}){'' if each['becomes'] else ', left alone'}")
+    for each in row["new"]:
+        say(f"  new, and not in the plan: {each['rule']} {each['id']}")
+    for each in row["residual"]:
+        until = f", until {each['until']}" if each["until"] else ""
+        say(f"  lives on: {each['says']}{until}")
+    for says in row["says"]:
+        say(f"  {says}")
 
 
 def tell_batch(row: dict[str, Any]) -> None:
@@ -179,6 +210,12 @@ def tell_batch(row: dict[str, Any]) -> None:
         if row[name]:
             say()
             write_table([title, "jobs"], sorted(row[name].items()))
+    if row["says"]:
+        say(f"\nPaused: {row['says']}")
+    if row["looking"]:
+        say(f"\n{row['looking']} subjects are listed again until nothing new is theirs.")
+    for each in row["subjects"]:
+        _tell_subject(each)
     if row["seconds_left"] is not None:
         left = timedelta(seconds=row["seconds_left"])
         say(f"\n{row['a_minute']:g} end a minute; at that rate the others take {left}.")
@@ -223,7 +260,7 @@ def follow(db: Database, batch_id: str, timeout: float) -> dict[str, Any]:
         while True:
             row = batch_row(db, batches.find(db, batch_id))
             show(row)
-            if row["settled"] == row["jobs"] or time.monotonic() >= deadline:
+            if (row["settled"] == row["jobs"] and not row["looking"]) or time.monotonic() >= deadline:
                 return row
             if row["settled"] != last:
                 last, ask_at = row["settled"], time.monotonic() + SILENCE

@@ -9,21 +9,24 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import structlog
 
-from rules.errors import BadInput
+from rules.errors import BadInput, RevoqError
 from scheduler.bell import BrokerDown, ring
 from scheduler.offboard.formats import READERS, REPORTS, recognise
 from scheduler.offboard.items import Mistake
-from scheduler.offboard.orders import Asked, Clerk, NoRule, Ready, Result
-from scheduler.offboard.source import Source
+from scheduler.offboard.orders import Asked, Clerk, Leaving, NoRule, Ready, Result
+from scheduler.offboard.rounds import advance, preview
+from scheduler.offboard.source import Source, Spoken
 from scheduler.submit import new_job
 from scheduler.sweep import WINDOW
-from worker.ledger import batches
+from worker.ledger import batches, leavers
 from worker.ledger.rows import NewJob
 from worker.runtime import Runtime
 
@@ -36,6 +39,10 @@ TOLD = 100
 PRIORITY = 7
 """Behind every job that somebody asked for by itself."""
 
+FIRST_ROUND = 60.0
+"""Seconds after which the rest of the subjects is left to the clock."""
+
+AnySource = Source | Spoken
 Step = Callable[[int], None]
 
 
@@ -50,6 +57,8 @@ class Survey:
     wrong: int = 0
     without_rule: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     counts: dict[tuple[str, str], int] = field(default_factory=dict)
+    acting: Counter[tuple[str, str]] = field(default_factory=Counter)
+    subjects: list[dict[str, Any]] = field(default_factory=list)
     bare: bool = False
     files: tuple[Path, ...] = ()
 
@@ -63,7 +72,10 @@ class Survey:
         match result:
             case Ready():
                 self.rows += 1
+                self.acting[result.checked.order.connection, result.checked.order.rule] += 1
                 self.bare = self.bare or result.bare
+            case Leaving():
+                self.rows += 1
             case Mistake():
                 self.wrong += 1
                 if len(self.mistakes) < TOLD:
@@ -87,12 +99,12 @@ class Loaded:
     rung: bool
 
 
-def survey(runtime: Runtime, source: Source, asked: Asked, named: str | None, step: Step = lambda _: None) -> Survey:
+def survey(runtime: Runtime, source: AnySource, asked: Asked, named: str | None, step: Step = lambda _: None) -> Survey:
     """The first pass: everything is read, resolved, matched and checked, and nothing is written."""
-    found = Survey(named or recognise(source))
+    found = Survey("subject" if isinstance(source, Spoken) else named or recognise(source))
     clerk = Clerk(runtime, asked, source.folder)
-    for count, result in enumerate(_results(clerk, source, found.format)):
-        found.note(result)
+    for count, result in enumerate(results_of(clerk, source, found.format)):
+        found.note(_look_at(runtime, result, found) if isinstance(result, Leaving) else result)
         step(count)
     found.digest = source.digest
     found.files = tuple(sorted(clerk.resolver.files))
@@ -100,7 +112,27 @@ def survey(runtime: Runtime, source: Source, asked: Asked, named: str | None, st
     return found
 
 
-def load(runtime: Runtime, source: Source, asked: Asked, found: Survey, step: Step = lambda _: None) -> Loaded:
+def _look_at(runtime: Runtime, leaving: Leaving, found: Survey) -> Result:
+    """See that what a subject has can be listed, and how much it is."""
+    leaver = leaving.leaver
+    try:
+        ordered, beside = preview(runtime, leaver)
+    except RevoqError as error:
+        return Mistake(leaving.place, f"{leaver.subject} at {leaver.connection}: {error}")
+    found.acting.update((leaver.connection, each.rule) for each in ordered)
+    found.subjects.append(
+        {
+            "connection": leaver.connection,
+            "subject": leaver.subject,
+            "found": len(ordered),
+            "owned": beside.owned,
+            "says": beside.says,
+        }
+    )
+    return leaving
+
+
+def load(runtime: Runtime, source: AnySource, asked: Asked, found: Survey, step: Step = lambda _: None) -> Loaded:
     """The second pass: stage every row behind the gate, and open it at the end, if the file is still the same."""
     batch = batches.begin(runtime.database, name=source.path.name, source=_same(found, asked), actor=asked.requester).id
     try:
@@ -112,6 +144,7 @@ def load(runtime: Runtime, source: Source, asked: Asked, found: Survey, step: St
         batches.cancel(runtime.database, batch, actor=asked.requester, why="the file changed while it was read")
         raise BadInput(f"{source.path} changed between its check and its loading: nothing of it is done; try again")
     batches.release(runtime.database, batch, actor=asked.requester)
+    advance(runtime, batch, patience=FIRST_ROUND)
     log.info("offboarded", batch=batch, opened=loaded.opened, joined=loaded.joined)
     return replace(loaded, rung=ring_batches(runtime))
 
@@ -126,10 +159,11 @@ def ring_batches(runtime: Runtime) -> bool:
     return True
 
 
-def _stage(runtime: Runtime, source: Source, asked: Asked, found: Survey, batch: str, step: Step) -> Loaded | None:
+def _stage(runtime: Runtime, source: AnySource, asked: Asked, found: Survey, batch: str, step: Step) -> Loaded | None:
     """Stage chunk after chunk; None where what was read is not what was checked."""
     rows = opened = joined = repeated = 0
-    for chunk in _chunks(runtime, Clerk(runtime, asked, source.folder), source, found.format):
+    leaving: list[Leaving] = []
+    for chunk in _chunks(runtime, Clerk(runtime, asked, source.folder), source, found.format, leaving):
         began = time.monotonic()
         staged = batches.stage(runtime.database, batch, chunk)
         # SQLite has one writer: whoever waits for its lock gets as long a turn as we had.
@@ -138,14 +172,21 @@ def _stage(runtime: Runtime, source: Source, asked: Asked, found: Survey, batch:
         rows, opened = rows + len(chunk), opened + staged.opened
         joined, repeated = joined + staged.joined, repeated + staged.repeated
         step(rows)
-    if (rows, source.digest) != (found.rows, found.digest):
+    for each in leaving:
+        repeated += not leavers.register(runtime.database, replace(each.leaver, batch=batch))
+    if (rows + len(leaving), source.digest) != (found.rows, found.digest):
         return None
     return Loaded(batch, opened, joined, repeated, rung=False)
 
 
-def _chunks(runtime: Runtime, clerk: Clerk, source: Source, named: str) -> Iterator[list[NewJob]]:
+def _chunks(
+    runtime: Runtime, clerk: Clerk, source: AnySource, named: str, leaving: list[Leaving]
+) -> Iterator[list[NewJob]]:
+    """Credentials, so many at a time; subjects are put aside."""
     chunk: list[NewJob] = []
-    for result in _results(clerk, source, named):
+    for result in results_of(clerk, source, named):
+        if isinstance(result, Leaving):
+            leaving.append(result)
         if isinstance(result, Ready):
             chunk.append(replace(new_job(runtime, result.checked), priority=PRIORITY))
         if len(chunk) == CHUNK:
@@ -155,8 +196,9 @@ def _chunks(runtime: Runtime, clerk: Clerk, source: Source, named: str) -> Itera
         yield chunk
 
 
-def _results(clerk: Clerk, source: Source, named: str) -> Iterator[Result]:
-    for item in READERS[named](source):
+def results_of(clerk: Clerk, source: AnySource, named: str) -> Iterator[Result]:
+    """What becomes of every item."""
+    for item in [source.row] if isinstance(source, Spoken) else READERS[named](source):
         yield from clerk.serve(item)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from rules.errors import BadInput, RevoqError
 from rules.inputs import is_secret
@@ -13,20 +14,27 @@ from scheduler.cli.intake import refuse_in_sight
 from scheduler.offboard.items import Finding, Item, Mistake, Row
 from scheduler.offboard.matching import Unmatched, match
 from scheduler.offboard.references import REFERENCE, Resolver
-from scheduler.offboard.subjects import orders_of_subject
+from scheduler.offboard.subjects import Leaver, read_leaver
 from scheduler.submit import Checked, Order, Plans, check
 from worker.app import BULK
 from worker.connections import NOBODY
 from worker.runtime import Runtime
 
+Owned = Literal["rotate", "revoke"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What was said on the command line for all rows together; a row's own word wins."""
+    """What was said on the command line for all rows together; a row's own word wins.
+
+    `owned` is what becomes of the machines that a subject made, with new keys into these `sinks`; else they are listed.
+    """
 
     requester: str
     connection: str = NOBODY
     reason: str | None = None
+    owned: Owned | None = None
+    sinks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +56,15 @@ class NoRule:
     says: str
 
 
-Result = Ready | NoRule | Mistake
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """A subject: what is theirs is looked for when the batch is open, and again until nothing is new."""
+
+    place: str
+    leaver: Leaver
+
+
+Result = Ready | Leaving | NoRule | Mistake
 
 
 @dataclass
@@ -66,7 +82,7 @@ class Clerk:
         self.resolver = Resolver(self.folder)
 
     def serve(self, item: Item) -> Iterator[Result]:
-        """What becomes of one item; a subject may become several orders."""
+        """What becomes of one item."""
         if isinstance(item, Mistake):
             yield item
             return
@@ -74,8 +90,7 @@ class Clerk:
             if isinstance(item, Finding):
                 yield self._ready(item.place, self._of_finding(item), bare=True)
             elif item.subject is not None:
-                for order in orders_of_subject(self.runtime, item, self.asked.connection):
-                    yield self._ready(item.place, order, bare=False)
+                yield Leaving(item.place, self._of_subject(item))
             else:
                 yield self._ready(item.place, self._of_row(item), bare=self._is_bare(item))
         except Unmatched as error:
@@ -110,6 +125,18 @@ class Clerk:
             owner=row.owner,
             queue=BULK,
         )
+
+    def _of_subject(self, row: Row) -> Leaver:
+        terms = {
+            "requester": self.asked.requester,
+            "spared": list(row.spared),
+            "cause": row.reason or self.asked.reason,
+            "ticket": row.ticket,
+            "owner": row.owner,
+            "owned": self.asked.owned,
+            "sinks": list(self.asked.sinks),
+        }
+        return read_leaver(self.runtime, row.connection or self.asked.connection, str(row.subject), terms)
 
     def _default(self, provider: str) -> str:
         """The connection for rows that name none: one that leads elsewhere is not meant for them."""

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from rules.errors import BadInput
-from scheduler.offboard.items import Mistake
+from scheduler.offboard.items import Mistake, Row
 
 LONGEST_LINE = 1 << 20
 HEAD = 1 << 16
@@ -78,6 +78,23 @@ class Source:
         self.digest = hashlib.sha256(data).hexdigest()
         read = _decoded(1, data)
         return read if isinstance(read, Mistake) else read[1]
+
+
+class Spoken:
+    """A subject that was named on the command line, in place of a file."""
+
+    def __init__(self, row: Row) -> None:
+        """It is the same each time it is read."""
+        self.row = row
+        self.path = Path(f"the subject {row.subject}")
+        self.folder = Path.cwd()
+        self.digest = hashlib.sha256(repr((row.connection, row.subject, row.spared)).encode()).hexdigest()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """There is nothing to close."""
 
 
 def _open(path: Path) -> BinaryIO:

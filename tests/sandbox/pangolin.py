@@ -83,6 +83,7 @@ class ServiceUser:
     expires: float | None
     active: bool = True
     last_used: float | None = None
+    created_by: str | None = None
 
     def row(self) -> dict[str, Any]:
         return {
@@ -95,6 +96,7 @@ class ServiceUser:
             "created_at": write_time(self.created),
             "expires_at": None if self.expires is None else write_time(self.expires),
             "last_used": None if self.last_used is None else write_time(self.last_used),
+            "created_by": self.created_by or NO_TENANT,
         }
 
 
@@ -243,12 +245,14 @@ class Pangolin(Provider):
         description: str | None = None,
         tenant: str | None = None,
         expires_in_days: int | None = None,
+        created_by: str | None = None,
     ) -> ServiceUser:
         """A service user with its key, which the API would show once."""
         now = self.clock.now()
         expires = None if expires_in_days is None else now + expires_in_days * DAY
         key = make_key()
         service_user = ServiceUser(str(uuid4()), name, description, tenant or self.tenant, role, key, now, expires)
+        service_user.created_by = created_by
         with self.lock:
             self.service_users[service_user.id] = service_user
         return service_user
@@ -558,7 +562,12 @@ class Pangolin(Provider):
         if taken and self.switches.postgres:
             return say_json(500, {"error": f"Failed to create service user: {TAKEN} service_users_name"})
         new = self.add_service_user(
-            body["name"], body["role"], body.get("description"), tenant, body.get("expires_in_days")
+            body["name"],
+            body["role"],
+            body.get("description"),
+            tenant,
+            body.get("expires_in_days"),
+            created_by=session.user_id,
         )
         return self.show_key(201, new)
 

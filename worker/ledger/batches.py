@@ -33,7 +33,7 @@ from worker.ledger import statements as sql
 from worker.ledger.database import Database
 from worker.ledger.rows import SECOND, Count, NewJob, Ring, SealedSecret, job_of
 from worker.ledger.tables import audit as audit_rows
-from worker.ledger.tables import batches, credentials, jobs, joined, secrets
+from worker.ledger.tables import batches, credentials, jobs, joined, leavers, secrets, steps
 
 SILENT_AFTER = 120 * SECOND
 """A loader that has given no sign of life for this long is gone."""
@@ -57,6 +57,8 @@ class Batch:
     beat_at: int | None
     created_at: int
     opened_at: int | None
+    watched_from: int | None
+    says: str | None
     ended_at: int | None
     abandoned: bool
 
@@ -73,7 +75,7 @@ class Staged:
 # ── loading ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def begin(db: Database, *, name: str, source: str, actor: str) -> Batch:
+def begin(db: Database, *, name: str, source: str, actor: str, plan: str | None = None) -> Batch:
     """→loading: open a batch for a file, or go on with the one that a loader of the same file left behind."""
     with db.begin() as conn:
         at = db.now()
@@ -81,7 +83,13 @@ def begin(db: Database, *, name: str, source: str, actor: str) -> Batch:
         row = conn.execute(sql.locking(same.order_by(batches.c.id).limit(1))).mappings().one_or_none()
         if row is None:
             batch = db.new_id("batch")
-            values = {"id": batch, "state": BatchState.LOADING, "name": moves.plain(name), "source": source}
+            values: dict[str, Any] = {
+                "id": batch,
+                "state": BatchState.LOADING,
+                "name": moves.plain(name),
+                "source": source,
+            }
+            values["plan"] = plan
             conn.execute(insert(batches).values(**values, requester=moves.plain(actor), created_at=at, beat_at=at))
             _tell(conn, at, batch, f"batch →{BatchState.LOADING}", actor, name=moves.plain(name), source=source)
         elif _batch_of(row, at).abandoned:
@@ -96,7 +104,7 @@ def begin(db: Database, *, name: str, source: str, actor: str) -> Batch:
 
 
 def stage(db: Database, batch: str, news: Sequence[NewJob]) -> Staged:
-    """Write jobs down behind the gate of a batch that is loading, all of them in one transaction."""
+    """Write jobs down behind the gate of a batch, in one transaction; where that is open, they are due at once."""
     wanted: dict[tuple[str, str, str, str], NewJob] = {}
     for new in news:
         wanted.setdefault(
@@ -107,9 +115,9 @@ def stage(db: Database, batch: str, news: Sequence[NewJob]) -> Staged:
     ordered = [wanted[key] for key in sorted(wanted)]
     with db.begin() as conn:
         at = db.now()
-        mine = update(batches).where(batches.c.id == batch, batches.c.state == BatchState.LOADING)
+        mine = update(batches).where(batches.c.id == batch, batches.c.state.in_([BatchState.LOADING, BatchState.OPEN]))
         if conn.execute(mine.values(beat_at=at)).rowcount == 0:
-            raise MoveRefused(f"{batch} is loading no more: somebody cancelled it")
+            raise MoveRefused(f"{batch} is open or loading no more: somebody paused or cancelled it")
         known = _credentials(db, conn, ordered, at)
         there = _open_jobs(conn, list(known.values()))
         fresh, repeats, joins = [], 0, []
@@ -130,7 +138,8 @@ def stage(db: Database, batch: str, news: Sequence[NewJob]) -> Staged:
 
 def release(db: Database, batch: str, *, actor: str) -> None:
     """loading→open: everything that was staged can be claimed from now on, by this one UPDATE."""
-    _move(db, batch, {BatchState.LOADING}, BatchState.OPEN, actor, opened_at=db.now())
+    at = db.now()
+    _move(db, batch, {BatchState.LOADING}, BatchState.OPEN, actor, opened_at=at, watched_from=at)
 
 
 def abandon(db: Database, batch: str) -> None:
@@ -217,8 +226,8 @@ def pause(db: Database, batch: str, *, actor: str, why: str) -> None:
 
 
 def resume(db: Database, batch: str, *, actor: str) -> None:
-    """paused→open."""
-    _move(db, batch, {BatchState.PAUSED}, BatchState.OPEN, actor)
+    """paused→open; failures are counted anew."""
+    _move(db, batch, {BatchState.PAUSED}, BatchState.OPEN, actor, watched_from=db.now())
 
 
 def cancel(db: Database, batch: str, *, actor: str, why: str) -> int:
@@ -277,7 +286,8 @@ def _move(
         state = _batch_of(_there(row, batch), at).state
         if state not in before:
             raise MoveRefused(f"{batch} is {state}: it can become {after} only from {' or '.join(sorted(before))}")
-        conn.execute(update(batches).where(batches.c.id == batch).values(state=after, **changes))
+        says = moves.plain(why) if why is not None and after is BatchState.PAUSED else None
+        conn.execute(update(batches).where(batches.c.id == batch).values(state=after, says=says, **changes))
         _tell(conn, at, batch, f"batch {state}→{after}", actor, why=None if why is None else moves.plain(why))
 
 
@@ -319,17 +329,49 @@ def _is_rung(at: int) -> ColumnElement[bool]:
 
 
 def end_finished(db: Database) -> int:
-    """open→ended for every batch whose last job has ended; how many. A parked job has not ended."""
+    """open→ended for every batch whose last job has ended, and that looks for no more; how many.
+
+    A parked job has not ended.
+    """
     waits = jobs.c.state.in_(sorted(OPEN))
     of_its_own = exists().where(jobs.c.batch == batches.c.id, waits)
     beside = exists().where(joined.c.batch == batches.c.id, joined.c.job == jobs.c.id, waits)
-    finished = select(batches.c.id).where(batches.c.state == BatchState.OPEN, ~of_its_own, ~beside)
+    looking = exists().where(leavers.c.batch == batches.c.id, leavers.c.ended_at.is_(None))
+    finished = select(batches.c.id).where(batches.c.state == BatchState.OPEN, ~of_its_own, ~beside, ~looking)
     with db.read() as conn:
         ids = list(conn.scalars(finished))
     for batch in ids:
         with suppress(MoveRefused):  # Somebody paused or cancelled it just now.
             _move(db, batch, {BatchState.OPEN}, BatchState.ENDED, "revoq", ended_at=db.now())
     return len(ids)
+
+
+def stop_failing(db: Database, most: int) -> list[str]:
+    """open→paused for every batch of which so many jobs in a row did not end well; their ids."""
+    with db.read() as conn:
+        found = conn.execute(
+            select(batches.c.id, batches.c.watched_from).where(batches.c.state == BatchState.OPEN)
+        ).all()
+    return [batch for batch, since in found if _stop_failing(db, batch, since or 0, most)]
+
+
+def _stop_failing(db: Database, batch: str, since: int, most: int) -> bool:
+    # A parked job has not ended: its last step tells when it came to rest, or the bell where it came to no step.
+    last_step = select(func.max(steps.c.ended_at)).where(steps.c.job == jobs.c.id).scalar_subquery()
+    rested = func.coalesce(jobs.c.ended_at, last_step, jobs.c.rung_at)
+    columns = (jobs.c.state, jobs.c.reason, rested.label("rested"))
+    resting = select(*columns).where(
+        jobs.c.batch == batch, jobs.c.state.in_([State.PARKED, State.DONE]), rested > since
+    )
+    with db.read() as conn:
+        last = conn.execute(resting.order_by(rested.desc(), jobs.c.id.desc()).limit(most)).all()
+    if len(last) < most or any(row.state != State.PARKED for row in last):
+        return False
+    causes = ", ".join(sorted({str(row.reason) for row in last}))
+    with suppress(MoveRefused):  # Somebody else was there first.
+        pause(db, batch, actor="revoq", why=f"{most} jobs in a row did not end well ({causes})")
+        return True
+    return False
 
 
 # ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────────────

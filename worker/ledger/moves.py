@@ -541,7 +541,7 @@ def tell(conn: Connection, job_id: str, at: int, event: str, *, says: str | None
 
 
 def _drive_again(conn: Connection, job: Job, at: int, actor: str, why: str, options: Mapping[str, Any]) -> None:
-    kept = {name: value for name, value in job.options.items() if name != "picked"}
+    kept = {name: value for name, value in job.options.items() if name not in {"picked", "moved"}}
     changes = {
         "options": {**kept, **options},
         "drive": job.drive + 1,

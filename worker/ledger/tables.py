@@ -122,7 +122,10 @@ secrets = Table(
     Column("id", String(40), primary_key=True),
     Column("credential", ForeignKey("credentials.id")),
     Column("job", ForeignKey("jobs.id")),
-    Column("kind", String(160), nullable=False),  # "token", "variable:NAME", "extracted:NAME"
+    Column("plan", ForeignKey("plans.id")),
+    Column(
+        "kind", String(160), nullable=False
+    ),  # "token", "variable:NAME", "extracted:NAME", "orders:NUMBER" of a plan
     Column("fingerprint", String(64), nullable=False),
     Column("fingerprint_key", String(32), nullable=False),
     Column("version", Integer, nullable=False),
@@ -134,6 +137,7 @@ secrets = Table(
     Column("shred_by", BigInteger, nullable=False),
     Column("shredded_at", BigInteger),
     Index("ix_secrets_job", "job"),
+    Index("ix_secrets_plan", "plan"),
     Index("ix_secrets_fingerprint", "fingerprint"),
     Index("ix_secrets_shred_by", "shredded_at", "shred_by"),
 )
@@ -208,7 +212,29 @@ batches = Table(
     Column("beat_at", BigInteger),  # while it is loading: its loader's last sign of life
     Column("created_at", BigInteger, nullable=False),
     Column("opened_at", BigInteger),
+    Column("watched_from", BigInteger),  # failures are counted from here: its opening, or the last time it was resumed
+    Column("says", Text),  # why it is paused
     Column("ended_at", BigInteger),
+)
+
+leavers = Table(
+    "leavers",
+    metadata,
+    # A subject of a batch at one connection: everything of theirs is listed and ended, round after round.
+    Column("batch", ForeignKey("batches.id"), primary_key=True),
+    Column("connection", String(120), primary_key=True),
+    Column("subject", String(400), primary_key=True),
+    Column("terms", Json, nullable=False),  # what was asked for: spared ids, reason, what becomes of owned machines
+    Column("turn", String(16), nullable=False),  # rules.leaving.Turn
+    Column("round", Integer, nullable=False),  # lists of this turn that showed something new
+    Column("known", Json, nullable=False),  # what was listed and is dealt with: [{"rule", "id", "fingerprint"}]
+    Column("unplanned", Json, nullable=False),  # what was listed and is not in the plan: it needs another approval
+    Column("owned", Json, nullable=False),  # machines of theirs: [{"rule", "id", "name", "becomes"}]
+    Column("residual", Json, nullable=False),  # what lives on: [{"rule", "says", "until"}]
+    Column("says", Json, nullable=False),  # what could not be told or done, in sentences
+    Column("look_at", BigInteger, nullable=False),  # nobody lists before; who does, puts it off first
+    Column("ended_at", BigInteger),
+    Index("ix_leavers_look_at", "ended_at", "look_at"),
 )
 
 joined = Table(
@@ -227,7 +253,8 @@ plans = Table(
     Column("content", Json, nullable=False),
     Column("requester", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
-    Column("shred_by", BigInteger, nullable=False),
+    Column("shred_by", BigInteger, nullable=False),  # its sealed orders are destroyed, and it cannot be applied
+    Column("batch", String(40)),  # what it became: a plan is applied once
 )
 
 approvals = Table(
@@ -235,7 +262,7 @@ approvals = Table(
     metadata,
     Column("plan", ForeignKey("plans.id"), primary_key=True),
     Column("approver", String(200), primary_key=True),
-    Column("signature", Text),
+    Column("signature", Text),  # none: nobody proved that it was this approver
     Column("approved_at", BigInteger, nullable=False),
 )
 

@@ -146,7 +146,6 @@ def test_skip_invalid(home: Home) -> None:
         ("a.yaml", "- rule: x\n  rule: y\n", "stands on line 1 already"),
         ("a.yaml", "#" * 1_100_000, "larger than 1 MiB"),
         ("a.yaml", "- just text\n", "expected a mapping"),
-        ("a.csv", "connection,subject\nhub,kim\n", "cannot yet list what a subject has"),
         ("a.csv", "subject\nkim\n", "a subject needs a connection"),
         ("a.csv", f"rule,secret,subject\njupyterhub.token,{TOKEN},kim\n", "got both"),
         ("a.csv", f"rule,secret,except\njupyterhub.token,{TOKEN},7\n", "this row names none"),
@@ -363,3 +362,65 @@ def test_wait_is_quiet_in_a_pipe(home: Home) -> None:
 
     assert done.returncode == 6, done.stderr
     assert json.loads(done.stdout)["by_state"] == {"queued": 1}
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ((), "expected one of FILE, --subject and --approve, got none"),
+        (("--subject", "bob", "--approve", "f" * 64), "got --subject and --approve"),
+        (("--subject", "bob", "--strict"), "say its hash with --approve"),
+        (("--approve", "f" * 64, "--dry-run"), "it goes with neither --wait nor --approve"),
+        (("--subject", "bob", "--owned", "rotate"), "--owned rotate needs a --sink"),
+        (("--subject", "bob"), "a subject needs a connection"),
+        (("--subject", "bob", "--connection", "hubb"), "no connection is called 'hubb'"),
+        (("--approve", "f" * 64), "there is no plan"),
+        (("--approve", "f"), "there is no plan"),
+    ],
+)
+def test_what_goes_together(home: Home, words: tuple[str, ...], sentence: str) -> None:
+    """Each wrong use has its sentence, and nothing is committed."""
+    done = home.run("offboard", *words)
+
+    assert done.exit_code == 2
+    assert sentence in done.stderr.replace("\n", " ")
+    assert home.ask("batches", "list") == []
+
+
+def test_a_protected_subject(home: Home) -> None:
+    """Whom the settings protect is no leaver, and nobody is asked."""
+    protected = {"hub": {**HUB["hub"], "protected": {"subjects": ["ops-*"]}}}
+    home.write_config(connections=protected)
+
+    done = home.run("offboard", "--connection", "hub", "--subject", "ops-bot")
+
+    assert done.exit_code == 2
+    assert "'ops-bot' is protected by 'ops-*' in the settings of hub" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"approval": {"above": 1}}, "2 credentials, and the settings ask for approval above 1"),
+        ({"batch_limits": {"most": 1}}, "2 credentials of hub: the settings allow 1 in a batch"),
+    ],
+)
+def test_too_many_without_a_plan(home: Home, settings: dict[str, Any], sentence: str) -> None:
+    """Where the settings ask for approval, or call it too many, nothing is committed without it."""
+    home.write_config(**settings)
+    file = put(home, "a.csv", rows(f"jupyterhub.token,{token(1)},hub,", f"jupyterhub.token,{token(2)},hub,"))
+
+    done = home.run("offboard", file)
+
+    assert done.exit_code == 2
+    assert sentence in done.stderr
+    assert home.ask("batches", "list") == []
+    overridden = home.run("offboard", file, "--override-limit")
+    assert overridden.exit_code == (2 if "approval" in settings else 0)
+
+
+def test_by_another_needs_signers(home: Home) -> None:
+    """Whether it is another cannot be told without a signature."""
+    home.write_config(approval={"above": 1, "by_another": True})
+
+    assert "say allowed_signers as well" in home.run("doctor").output.replace("\n", " ")

@@ -105,10 +105,23 @@ def create_credentials_and_jobs() -> None:
         postgresql_where=sa.text("state IN ('parked', 'queued', 'running', 'waiting')"),
     )
     op.create_table(
+        "plans",
+        sa.Column("id", sa.String(length=40), nullable=False),
+        sa.Column("hash", sa.String(length=64), nullable=False),
+        sa.Column("content", sa.JSON(), nullable=False),
+        sa.Column("requester", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("shred_by", sa.BigInteger(), nullable=False),
+        sa.Column("batch", sa.String(length=40)),
+        sa.PrimaryKeyConstraint("id", name="pk_plans"),
+        sa.UniqueConstraint("hash", name="uq_plans_hash"),
+    )
+    op.create_table(
         "secrets",
         sa.Column("id", sa.String(length=40), nullable=False),
         sa.Column("credential", sa.String(length=40)),
         sa.Column("job", sa.String(length=40)),
+        sa.Column("plan", sa.String(length=40)),
         sa.Column("kind", sa.String(length=160), nullable=False),
         sa.Column("fingerprint", sa.String(length=64), nullable=False),
         sa.Column("fingerprint_key", sa.String(length=32), nullable=False),
@@ -122,10 +135,12 @@ def create_credentials_and_jobs() -> None:
         sa.Column("shredded_at", sa.BigInteger()),
         sa.ForeignKeyConstraint(["credential"], ["credentials.id"], name="fk_secrets_credential"),
         sa.ForeignKeyConstraint(["job"], ["jobs.id"], name="fk_secrets_job"),
+        sa.ForeignKeyConstraint(["plan"], ["plans.id"], name="fk_secrets_plan"),
         sa.PrimaryKeyConstraint("id", name="pk_secrets"),
     )
     op.create_index("ix_secrets_fingerprint", "secrets", ["fingerprint"])
     op.create_index("ix_secrets_job", "secrets", ["job"])
+    op.create_index("ix_secrets_plan", "secrets", ["plan"])
     op.create_index("ix_secrets_shred_by", "secrets", ["shredded_at", "shred_by"])
     op.create_table(
         "steps",
@@ -199,9 +214,30 @@ def create_accounts_and_batches() -> None:
         sa.Column("beat_at", sa.BigInteger()),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("opened_at", sa.BigInteger()),
+        sa.Column("watched_from", sa.BigInteger()),
+        sa.Column("says", sa.Text()),
         sa.Column("ended_at", sa.BigInteger()),
         sa.PrimaryKeyConstraint("id", name="pk_batches"),
     )
+    op.create_table(
+        "leavers",
+        sa.Column("batch", sa.String(length=40), nullable=False),
+        sa.Column("connection", sa.String(length=120), nullable=False),
+        sa.Column("subject", sa.String(length=400), nullable=False),
+        sa.Column("terms", sa.JSON(), nullable=False),
+        sa.Column("turn", sa.String(length=16), nullable=False),
+        sa.Column("round", sa.Integer(), nullable=False),
+        sa.Column("known", sa.JSON(), nullable=False),
+        sa.Column("unplanned", sa.JSON(), nullable=False),
+        sa.Column("owned", sa.JSON(), nullable=False),
+        sa.Column("residual", sa.JSON(), nullable=False),
+        sa.Column("says", sa.JSON(), nullable=False),
+        sa.Column("look_at", sa.BigInteger(), nullable=False),
+        sa.Column("ended_at", sa.BigInteger()),
+        sa.ForeignKeyConstraint(["batch"], ["batches.id"], name="fk_leavers_batch"),
+        sa.PrimaryKeyConstraint("batch", "connection", "subject", name="pk_leavers"),
+    )
+    op.create_index("ix_leavers_look_at", "leavers", ["ended_at", "look_at"])
     op.create_table(
         "joined",
         sa.Column("batch", sa.String(length=40), nullable=False),
@@ -209,17 +245,6 @@ def create_accounts_and_batches() -> None:
         sa.ForeignKeyConstraint(["batch"], ["batches.id"], name="fk_joined_batch"),
         sa.ForeignKeyConstraint(["job"], ["jobs.id"], name="fk_joined_job"),
         sa.PrimaryKeyConstraint("batch", "job", name="pk_joined"),
-    )
-    op.create_table(
-        "plans",
-        sa.Column("id", sa.String(length=40), nullable=False),
-        sa.Column("hash", sa.String(length=64), nullable=False),
-        sa.Column("content", sa.JSON(), nullable=False),
-        sa.Column("requester", sa.Text(), nullable=False),
-        sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.Column("shred_by", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name="pk_plans"),
-        sa.UniqueConstraint("hash", name="uq_plans_hash"),
     )
     op.create_table(
         "approvals",
