@@ -1,4 +1,4 @@
-"""`revoq batches`: see how batches get on, report on them, pause, resume, cancel or retry them; moves are the ledger's."""
+"""`revoq batches`: see how batches get on, report on them, pause, resume, cancel or retry them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from rules.errors import MoveRefused
+from rules.errors import BadInput, MoveRefused
 from rules.lifecycle import BatchState, Reason, State, ending, worst
 from rules.loader import LoadedRule
 from scheduler.bell import BrokerDown, ring
@@ -86,19 +86,24 @@ def show_one(batch_id: str, form: str) -> None:
 
 @command.command(name="report")
 @click.argument("batch_id", metavar="ID")
-@click.option("--format", "form", type=click.Choice(list(Form)), help="Else what FILE's name ends in says it; or json.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice([form.value for form in Form]),
+    help="Else what FILE's name ends in says it; or json.",
+)
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="For its owner alone.")
 @click.option("--force", is_flag=True, help="Write over FILE where it is there.")
-def report(batch_id: str, form: Form | None, output: Path | None, *, force: bool) -> None:
+def report(batch_id: str, form: str | None, output: Path | None, *, force: bool) -> None:
     """Write down what came of a batch: each credential with its proof, what lives on, and what is left to do.
 
     JSON has everything, CSV a row for each job, HTML one page to read and to print. No secret is in any of them.
     """
     db = open_ledger(open_settings())
     made = report_on(db, batch_id, open_catalogue())
-    text = write(made, form or form_of(output))
+    text = write(made, Form(form) if form else form_of(output))
     if output is None:
-        click.get_binary_stream("stdout").write(text)
+        click.echo(text, nl=False)
     else:
         write_private(output, text, force=force)
         note(f"{output} is written, for you alone to read")
@@ -248,7 +253,8 @@ def tell_batch(row: dict[str, Any]) -> None:
         left = timedelta(seconds=row["seconds_left"])
         say(f"\n{row['a_minute']:g} end a minute; at that rate the others take {left}.")
     if row["by_cause"]:
-        say(f"\nDrive them again: revoq batches retry {row['id']} --cause {min(row['by_cause'])}")
+        say(f"\nDrive them again:\n  revoq batches retry {row['id']} --cause {min(row['by_cause'])}")
+    say(f"\nWhat came of each:\n  revoq batches report {row['id']}")
 
 
 def _sum(counts: list[Count], name: Any) -> dict[str, int]:

@@ -96,8 +96,9 @@ class Evidence:
 class Item:
     """One job of the batch and its credential. `named` is what singles the credential out; no secret is among it.
 
-    `proof` shows how it ended; where nothing does, `seen` is the last thing that was seen. `lives_until`: what is not
-    over ends by itself then at the latest; None where nobody knows.
+    `proof` shows how it ended; where nothing does, `seen` is the last thing that was seen. `dead_at` is the
+    time of the proof, be it dead or disabled. `lives_until`: what is not over ends by itself then at the latest; None
+    where nobody knows.
     """
 
     job: str
@@ -157,10 +158,19 @@ class Person:
         return OVER.issuperset(self.standings)
 
 
+class Kind(StrEnum):
+    """What it is that may live on."""
+
+    CREDENTIAL = "credential"  # a credential of the batch itself
+    BESIDE = "beside"  # what its rule says that its death does not end
+    NOTED = "noted"  # what was noted of a subject when the batch was made
+
+
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """What may live on. `until`: when it ends by itself at the latest; None where nobody knows."""
+    """What may live on, since when. `until`: when it ends by itself at the latest; None where nobody knows."""
 
+    kind: Kind
     says: str
     rule: str
     connection: str
@@ -235,7 +245,7 @@ def make(
     at: int,
 ) -> Report:
     """The report on a batch at one moment; `rules` are those that are loaded now, by their ids."""
-    items = sorted((_item(entry, rules) for entry in entries), key=lambda item: (item.subject, item.rule, item.job))
+    items = sorted((_item(entry, rules) for entry in entries), key=_place)
     used = {item.rule: rules.get(item.rule) for item in items}
     known = {name: rule for name, rule in sorted(used.items()) if rule is not None}
     return Report(
@@ -402,7 +412,7 @@ def _of_subjects(residuals: Iterable[Residual], at: int) -> Iterator[Exposure]:
     """What was noted of a subject when the batch was made; what has ended by itself since is nothing any more."""
     for each in residuals:
         if each.until is None or each.until > at:
-            yield Exposure(each.says, "", each.connection, (each.subject,), (), None, each.until)
+            yield Exposure(Kind.NOTED, each.says, "", each.connection, (each.subject,), (), None, each.until)
 
 
 def _not_over(items: Sequence[Item]) -> Iterator[Exposure]:
@@ -413,7 +423,7 @@ def _not_over(items: Sequence[Item]) -> Iterator[Exposure]:
             f"{_many(len(some), 'credential that is', 'credentials that are')} not known to be dead: {LIVES[standing]}"
         )
         until = _latest([item.lives_until for item in some])
-        yield Exposure(says, rule, connection, _subjects(some), _jobs(some), _since(some), until)
+        yield Exposure(Kind.CREDENTIAL, says, rule, connection, _subjects(some), _jobs(some), _since(some), until)
 
 
 LIVES = {
@@ -430,7 +440,8 @@ def _live_on(items: Sequence[Item], rules: Mapping[str, Rule]) -> Iterator[Expos
     for (name, connection), some in _grouped(items, lambda item: (item.rule, item.connection)):
         ends = [end for item in some if (end := item.dead_at or item.acted_at) is not None]
         for text in _plain(rules[name].residual) if name in rules else ():
-            yield Exposure(text, name, connection, _subjects(some), _jobs(some), max(ends, default=None), None)
+            since = max(ends, default=None)
+            yield Exposure(Kind.BESIDE, text, name, connection, _subjects(some), _jobs(some), since, None)
 
 
 def _waiting(items: Sequence[Item]) -> Iterator[Alike]:
@@ -497,7 +508,12 @@ def _owners(items: Sequence[Item]) -> Iterator[Todo]:
         yield Todo(Task.TELL_OWNER, says, "", _subjects(strange), _jobs(strange))
 
 
-# ── words ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── order and words ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _place(item: Item) -> tuple[bool, str, str, str]:
+    """By subject; what is nobody's, so far as we know, comes last."""
+    return not item.subject, item.subject, item.rule, item.job
 
 
 def _where(item: Item) -> str:

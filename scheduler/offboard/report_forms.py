@@ -12,8 +12,8 @@ credential  job joined credential subject rule rule_name connection provider_id 
             verdict reason says means advice candidates owner requester ticket cause leaked submitted_at exposed_since
             acted_at dead_at ended_at due_at expires_at lives_until next_look_at proof{…} seen{…}
 proof, seen purpose outcome says status date request_id digest at
-exposure    says rule connection subjects[…] jobs[…] since until
-waiting,    word means advice jobs[{job subject for says advice candidates}]
+exposure    kind says rule connection subjects[…] jobs[…] since until
+waiting,    word means advice jobs[{job subject waits_for says advice candidates}]
 unprovable
 todo        task says connection subjects[…] jobs[…] since until
 remark      rule says
@@ -124,7 +124,7 @@ def _alike(alike: Alike) -> dict[str, Any]:
         {
             "job": item.job,
             "subject": item.subject or None,
-            "for": item.owner or item.requester,
+            "waits_for": item.owner or item.requester,
             "says": item.says,
             "advice": item.advice,
             "candidates": item.candidates,
@@ -216,6 +216,7 @@ def _page() -> tuple[BoundTemplate, str]:
     """The template, which escapes every value by itself, and the style that goes into it."""
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     environment.add_filter("when", _when)
+    environment.add_filter("sentence", lambda text: f"{text[:1].upper()}{text[1:]}")
     environment.add_filter("words", lambda text: str(text).replace("_", " "))
     folder = Path(__file__).parent
     source, style = ((folder / name).read_text("utf-8") for name in ("report.html", "report.css"))
