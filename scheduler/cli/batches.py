@@ -1,27 +1,34 @@
-"""`revoq batches`: see how batches get on, and pause, resume, cancel or retry them; the moves are the ledger's."""
+"""`revoq batches`: see how batches get on, report on them, pause, resume, cancel or retry them."""
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from rules.errors import MoveRefused
+from rules.errors import BadInput, MoveRefused
 from rules.lifecycle import BatchState, Reason, State, ending, worst
+from rules.loader import LoadedRule
 from scheduler.bell import BrokerDown, ring
 from scheduler.cli.answering import ask_workers
 from scheduler.cli.desk import open_ledger, open_settings, requester
 from scheduler.cli.output import JSON, console, formatted, note, say, write_json, write_table
 from scheduler.cli.present import SETTLED, ago, moment
+from scheduler.cli.rules import open_catalogue
 from scheduler.cli.waiting import ANSWER_WITHIN, ASKED_AGAIN, LONGEST_PAUSE, SILENCE
+from scheduler.offboard.report import Report, make
+from scheduler.offboard.report_forms import Form, write
 from scheduler.sweep import WINDOW
 from worker.app import BULK
 from worker.errors import UnknownJob
-from worker.ledger import batches, leavers, moves
+from worker.ledger import batches, leavers, moves, reports
 from worker.ledger.batches import Batch
 from worker.ledger.database import Database
 from worker.ledger.leavers import Leaver
@@ -33,7 +40,7 @@ REFUSED = 2
 
 @click.group(name="batches")
 def command() -> None:
-    """See how batches get on, and pause, resume, cancel or retry them.
+    """See how batches get on, report on them, and pause, resume, cancel or retry them.
 
     A batch's id may be shortened to its beginning, as long as only one begins like that.
     """
@@ -76,6 +83,33 @@ def show_one(batch_id: str, form: str) -> None:
         return
     tell_batch(row)
     _say_abandoned(batch)
+
+
+@command.command(name="report")
+@click.argument("batch_id", metavar="ID")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice([form.value for form in Form]),
+    help="Else what FILE's name ends in says it; or json.",
+)
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="For its owner alone.")
+@click.option("--force", is_flag=True, help="Write over FILE where it is there.")
+def report(batch_id: str, form: str | None, output: Path | None, *, force: bool) -> None:
+    """Write down what came of a batch: each credential with its proof, what lives on, and what is left to do.
+
+    JSON has everything, CSV a row for each job, HTML one page to read and to print. No secret is in any of them.
+    """
+    db = open_ledger(open_settings())
+    made = report_on(db, batch_id, open_catalogue())
+    text = write(made, Form(form) if form else form_of(output))
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        write_private(output, text, force=force)
+        note(f"{output} is written, for you alone to read")
+    if not made.complete:
+        note(f"{made.batch.id} is not finished: {'; '.join(made.missing)}")
 
 
 @command.command(name="pause")
@@ -142,6 +176,42 @@ def ring_open(db: Database) -> None:
         ring(batches.ring_due(db, WINDOW, open_settings().ring_after))
     except BrokerDown as error:
         note(f"{error}; the sweep rings when it is back")
+
+
+# ── the report ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def report_on(db: Database, batch_id: str, rules: Iterable[LoadedRule]) -> Report:
+    """The report on a batch, of one moment."""
+    batch = batches.find(db, batch_id)
+    with db.read() as conn:
+        return make(
+            batch,
+            reports.entries(conn, batch.id),
+            reports.residuals(conn, batch.id),
+            reports.anchor(conn, batch.id),
+            {loaded.rule.id: loaded.rule for loaded in rules},
+            db.now(),
+        )
+
+
+def form_of(output: Path | None) -> Form:
+    """What the end of a file's name asks for."""
+    ending = output.suffix.removeprefix(".").lower() if output is not None else ""
+    return Form(ending) if ending in set(Form) else Form.JSON
+
+
+def write_private(path: Path, text: bytes, *, force: bool) -> None:
+    """A new file that only its owner can read; a file that is there stays, unless `force` says otherwise."""
+    try:
+        if force and (path.is_file() or path.is_symlink()):
+            path.unlink()
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(text)
+    except FileExistsError:
+        raise BadInput(f"{path} is there already: name another file, or write over this one with --force") from None
+    except OSError as error:
+        raise BadInput(f"{path} cannot be written: {error.strerror}") from None
 
 
 # ── one batch, told ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -220,7 +290,8 @@ def tell_batch(row: dict[str, Any]) -> None:
         left = timedelta(seconds=row["seconds_left"])
         say(f"\n{row['a_minute']:g} end a minute; at that rate the others take {left}.")
     if row["by_cause"]:
-        say(f"\nDrive them again: revoq batches retry {row['id']} --cause {min(row['by_cause'])}")
+        say(f"\nDrive them again:\n  revoq batches retry {row['id']} --cause {min(row['by_cause'])}")
+    say(f"\nWhat came of each:\n  revoq batches report {row['id']}")
 
 
 def _sum(counts: list[Count], name: Any) -> dict[str, int]:
