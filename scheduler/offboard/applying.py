@@ -20,6 +20,7 @@ from scheduler.offboard.rounds import advance, preview
 from scheduler.offboard.signatures import HOW, verify
 from scheduler.offboard.subjects import Leaver, recall
 from scheduler.submit import Checked, check, new_job
+from worker.connections import NOBODY
 from worker.ledger import batches, leavers, plans
 from worker.ledger.plans import PlanRow
 from worker.ledger.rows import NewJob
@@ -90,6 +91,8 @@ def too_many(runtime: Runtime, acting: Mapping[tuple[str, str], int]) -> list[st
 def _living(runtime: Runtime, connection: str, rule: str) -> int | None:
     """How many the provider lists for the whole account; None where it lists one person's, or none."""
     loaded = runtime.catalogue.get(rule)
+    if connection == NOBODY:
+        return None
     try:
         account = runtime.connections.account(connection, loaded)
         return len(list_credentials(account, loaded, None, {}).rows)

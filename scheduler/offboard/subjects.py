@@ -21,6 +21,10 @@ from worker.runtime import Runtime
 __all__ = ["Leaver", "Their", "Theirs", "find", "find_owned", "read_leaver", "recall", "residue"]
 
 
+LONGEST = 400
+"""Characters of a subject: no provider's id or name is longer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Their:
     """One credential of a subject, by the provider's own id, and the order that ends it."""
@@ -51,6 +55,8 @@ def read_leaver(runtime: Runtime, connection: str, subject: str, terms: Mapping[
     """A subject that can be looked for; raises BadInput with what is missing, or whom the settings protect."""
     if connection == NOBODY:
         raise BadInput("a subject needs a connection: name it in the row, or with --connection")
+    if len(subject) > LONGEST:
+        raise BadInput(f"subject: expected at most {LONGEST} characters, got {len(subject)}")
     found = runtime.settings.connection(connection)
     glob = next((glob for glob in found.protected.subjects if fnmatchcase(subject, glob)), None)
     if glob is not None:

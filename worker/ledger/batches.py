@@ -33,7 +33,7 @@ from worker.ledger import statements as sql
 from worker.ledger.database import Database
 from worker.ledger.rows import SECOND, Count, NewJob, Ring, SealedSecret, job_of
 from worker.ledger.tables import audit as audit_rows
-from worker.ledger.tables import batches, credentials, jobs, joined, leavers, secrets, steps
+from worker.ledger.tables import batches, credentials, jobs, joined, leavers, secrets
 
 SILENT_AFTER = 120 * SECOND
 """A loader that has given no sign of life for this long is gone."""
@@ -356,15 +356,13 @@ def stop_failing(db: Database, most: int) -> list[str]:
 
 
 def _stop_failing(db: Database, batch: str, since: int, most: int) -> bool:
-    # A parked job has not ended: its last step tells when it came to rest, or the bell where it came to no step.
-    last_step = select(func.max(steps.c.ended_at)).where(steps.c.job == jobs.c.id).scalar_subquery()
-    rested = func.coalesce(jobs.c.ended_at, last_step, jobs.c.rung_at)
-    columns = (jobs.c.state, jobs.c.reason, rested.label("rested"))
+    # The last bell tells the order in which they were begun; a parked job has no other time of its own.
+    columns = (jobs.c.state, jobs.c.reason)
     resting = select(*columns).where(
-        jobs.c.batch == batch, jobs.c.state.in_([State.PARKED, State.DONE]), rested > since
+        jobs.c.batch == batch, jobs.c.state.in_([State.PARKED, State.DONE]), jobs.c.rung_at > since
     )
     with db.read() as conn:
-        last = conn.execute(resting.order_by(rested.desc(), jobs.c.id.desc()).limit(most)).all()
+        last = conn.execute(resting.order_by(jobs.c.rung_at.desc(), jobs.c.id.desc()).limit(most)).all()
     if len(last) < most or any(row.state != State.PARKED for row in last):
         return False
     causes = ", ".join(sorted({str(row.reason) for row in last}))

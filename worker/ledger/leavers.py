@@ -59,7 +59,8 @@ def of_batch(db: Database, batch: str) -> list[Leaver]:
 
 def looking(db: Database, batch: str) -> int:
     """How many subjects of a batch there may be more of."""
-    query = select(func.count()).where(leavers.c.batch == batch, leavers.c.ended_at.is_(None))
+    given_up = exists().where(batches.c.id == leavers.c.batch, batches.c.state == BatchState.CANCELLED)
+    query = select(func.count()).where(leavers.c.batch == batch, leavers.c.ended_at.is_(None), ~given_up)
     with db.read() as conn:
         return conn.scalar(query) or 0
 
