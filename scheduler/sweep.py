@@ -20,8 +20,9 @@ SEALED_AT_ONCE = 5000
 
 def sweep(runtime: Runtime) -> int:
     """Ring what is due and was not rung, or whose worker is gone. Says how many bells were rung."""
-    bells = moves.ring_due(runtime.database, AT_ONCE, runtime.settings.ring_after)
-    bells += batches.ring_due(runtime.database, WINDOW, runtime.settings.ring_after)
+    after, limits, share = runtime.settings.ring_after, runtime.limits, runtime.settings.incident_share
+    bells = moves.ring_due(runtime.database, AT_ONCE, after, limits, share)
+    bells += batches.ring_due(runtime.database, WINDOW, after, limits, share)
     batches.end_finished(runtime.database)
     if not bells:
         return 0

@@ -28,6 +28,7 @@ ABOUT = {
     "recheck": "after which times a dead credential is looked at again; `[]` for never. By default 1h, 25h and 7d",
     "again_per_credential": "how often within a day one lapsed revocation is repeated without asking",
     "again_per_connection": "and how many of a connection's",
+    "incident_share": "the part of every provider's limit that is kept for incidents",
     "ring_after": "how soon a bell that was lost rings again",
     "sweep_every": "how often the ledger is looked at for what is due",
     "urgent_threads": "jobs at once in the worker of incidents",
