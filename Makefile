@@ -15,7 +15,7 @@ pip_compile := env -u PIP_FIND_LINKS CUSTOM_COMPILE_COMMAND="make pins" $(bin)/p
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test selections slots check format pins clean
+.PHONY: help install demo test selections slots batch urgent check format pins clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)$$/make \1	\2/' | expand -t 16
@@ -34,6 +34,12 @@ selections: $(VENV)/.test ## 1,000 selections from 200 rows each: not one wrong 
 
 slots: $(VENV)/.test ## 60 slots under two of everything, kill -9 and a wrong clock: each exactly once
 	REVOQ_TEST_SLOTS=60 $(bin)/python -m pytest -q tests/acceptance/test_schedules.py --durations=5
+
+batch: $(VENV)/.test ## 10,000 credentials at eight providers, faults, three killed workers: nobody is lost
+	REVOQ_TEST_BATCH=10000 $(bin)/python -m pytest -q -s tests/acceptance/test_big_batch.py --durations=5
+
+urgent: $(VENV)/.test ## how much longer an incident takes while 10,000 bulk jobs wait: one ratio, measured in one run
+	$(bin)/python -m bench.urgent 10000
 
 check: $(VENV)/.test ## format, lint, types, layers
 	$(bin)/ruff format --check .

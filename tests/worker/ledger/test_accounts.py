@@ -112,7 +112,7 @@ def test_accounts_take_turns(db: Database) -> None:
 
 
 def test_patience_is_asked_of_all(db: Database) -> None:
-    """Nothing of the account is rung or begins before the time; when it has come, what was rung in vain is rung again."""
+    """Nothing of the account is rung or begins before the time; then what was rung in vain is rung again."""
     job, waiting, other = submit(db), submit(db), submit(db, connection="other")
     assert names(moves.ring(db, [job])) == [job]
     accounts.put_off(db, "prod", db.now() + 3600 * SECOND)
