@@ -136,7 +136,13 @@ def settings() -> list[str]:
     rows = []
     for name, field in Settings.model_fields.items():
         default = field.default if field.default_factory is None else ""
-        shown = duration(default) if isinstance(default, float) else "" if default in {"", None} else str(default)
+        shown = (
+            duration(default)
+            if isinstance(default, float) and default.is_integer()
+            else ""
+            if default in {"", None}
+            else str(default)
+        )
         shown = f"`{shown}`" if shown else ""
         rows.append(f"| `{name}` | {shown} | {ABOUT[name]} |")
     return rows

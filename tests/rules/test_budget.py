@@ -27,10 +27,14 @@ from rules.lifecycle import Intent
 from rules.plan import Plan, Planned, Purpose
 from rules.schema import Limits
 
-LIMITS = st.builds(
-    lambda requests, per: Limits(requests=requests, per=f"{per}s"), st.integers(1, 300), st.integers(1, 600)
-)
-LIMIT = Limits(requests=100, per="100s")
+
+def limits_of(requests: int, per: str) -> Limits:
+    """As a rule file says it."""
+    return Limits.model_validate({"requests": requests, "per": per})
+
+
+LIMITS = st.builds(lambda requests, per: limits_of(requests, f"{per}s"), st.integers(1, 300), st.integers(1, 600))
+LIMIT = limits_of(100, "100s")
 
 
 @given(LIMITS, st.lists(st.tuples(st.integers(0, 20 * SECOND), st.integers(1, 3)), min_size=1, max_size=200))
@@ -127,7 +131,7 @@ def test_what_a_plan_will_send() -> None:
 
 def test_the_strictest() -> None:
     """Of what several rules say of one account."""
-    hour = Limits(requests=60, per="1h")
+    hour = limits_of(60, "1h")
     assert strictest([LIMIT, hour]) is hour
     assert strictest([]) is None
 

@@ -153,12 +153,12 @@ def test_a_clock_that_does_not_run(home: Home, jobs: Jobs, db: Database) -> None
 
 
 def test_a_provider_that_fails_is_a_warning(home: Home, db: Database) -> None:
-    """Who is left alone, and why; and that bulk waits for a budget while bells are rung is nothing to mend."""
+    """Who is left alone, and why, and who asked for patience."""
     for _ in range(FAILURES):
         accounts.fail(db, "hub", 0.5, actor="w1", says="503")
     accounts.put_off(db, "twilio", db.now() + 3600 * SECOND)
 
-    found = [check for check in examine(home, checkup.look_at_database) if check.name == "accounts"]
+    found = examine(home, checkup.look_at_database)["accounts"]
 
     assert [check.state.value for check in found] == ["warn", "warn"]
     assert f"hub: it failed {FAILURES} times in a row and is left alone for" in found[0].says

@@ -15,7 +15,7 @@ from worker.ledger import accounts, batches, moves, reads
 from worker.ledger.database import Database
 from worker.ledger.rows import SECOND, Ring
 
-HOURLY = Limits(requests=50, per="24h")
+HOURLY = Limits.model_validate({"requests": 50, "per": "24h"})
 """Ten requests at once, and then none for half an hour."""
 
 
