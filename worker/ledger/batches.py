@@ -308,17 +308,20 @@ def ring_due(
 
 
 def _top_up(db: Database, batch: str, window: int, ring_after: float, limits: LimitsOf, share: float) -> list[Ring]:
+    mine = jobs.c.batch == batch
+    # Two transactions, since the accounts of each are locked in one order.
     with db.begin() as conn:
         lock(conn, Lock.BELLS)
         at = db.now()
-        mine, rung = jobs.c.batch == batch, _is_rung(at)
-        lost = and_(mine, rung, sql.is_due(at), is_silent(at, ring_after))
+        lost = and_(mine, _is_rung(at), sql.is_due(at), is_silent(at, ring_after))
         again = ring_fairly(conn, at, lost, window, limits, share)
-        under_way = conn.scalar(select(func.count()).select_from(jobs).where(mine, rung)) or 0
-        room = window - under_way
+    with db.begin() as conn:
+        lock(conn, Lock.BELLS)
+        at = db.now()
+        room = window - (conn.scalar(select(func.count()).select_from(jobs).where(mine, _is_rung(at))) or 0)
         if room <= 0:
             return again
-        return again + ring_fairly(conn, at, and_(mine, sql.is_due(at), not_(rung)), room, limits, share)
+        return again + ring_fairly(conn, at, and_(mine, sql.is_due(at), not_(_is_rung(at))), room, limits, share)
 
 
 def _is_rung(at: int) -> ColumnElement[bool]:
