@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from rules.budget import estimate
 from rules.errors import RevoqError
 from rules.lifecycle import Intent, Verdict
 from rules.loader import LoadedRule
@@ -78,6 +79,8 @@ def _row(  # noqa: PLR0913, PLR0917 - the parts of one row
         plan_hash=made.hash,
         queue=queue,
         requester=requester,
+        account=ended.account,
+        cost=estimate(made),
         inputs=inputs,
         options={**kept, "kept": True, **options},
         ticket=ended.ticket,

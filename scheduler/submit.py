@@ -17,6 +17,7 @@ from typing import Any
 
 import structlog
 
+from rules.budget import estimate
 from rules.errors import BadInput
 from rules.inputs import check_inputs, is_secret
 from rules.lifecycle import Intent
@@ -99,7 +100,7 @@ def submit(runtime: Runtime, order: Order) -> Receipt:
 def ring_jobs(runtime: Runtime, job_ids: list[str]) -> bool:
     """Ring committed jobs as well as can be; the sweep does it again where the broker is down."""
     try:
-        ring(moves.ring(runtime.database, job_ids))
+        ring(moves.ring(runtime.database, job_ids, runtime.limits, runtime.settings.incident_share))
     except BrokerDown as error:
         log.warning("not_rung", jobs=len(job_ids), why=str(error))
         return False
@@ -182,6 +183,8 @@ def new_job(runtime: Runtime, checked: Checked) -> NewJob:
         plan_hash=plan_hash,
         inputs={name: value for name, value in order.variables.items() if name not in hidden},
         options=options,
+        account=checked.account.budget(checked.loaded, order.variables),
+        cost=_cost(checked.plan),
         queue=order.queue,
         requester=order.requester,
         cause=order.cause,
@@ -195,6 +198,9 @@ def new_job(runtime: Runtime, checked: Checked) -> NewJob:
 def _freeze(made: Plan) -> tuple[Mapping[str, Any], str]:
     """A plan as the ledger keeps it, and its hash: in a long file there are few plans."""
     return made.as_json(), made.hash
+
+
+_cost = lru_cache(maxsize=64)(estimate)
 
 
 def _seal(runtime: Runtime, order: Order, owner: str, hidden: set[str]) -> list[SealedSecret]:

@@ -23,8 +23,9 @@ def sweep(runtime: Runtime) -> int:
     failures = runtime.settings.batch_limits.failures
     for batch in batches.stop_failing(runtime.database, failures) if failures is not None else ():
         log.error("batch_stopped", batch=batch)
-    bells = moves.ring_due(runtime.database, AT_ONCE, runtime.settings.ring_after)
-    bells += batches.ring_due(runtime.database, WINDOW, runtime.settings.ring_after)
+    after, limits, share = runtime.settings.ring_after, runtime.limits, runtime.settings.incident_share
+    bells = moves.ring_due(runtime.database, AT_ONCE, after, limits, share)
+    bells += batches.ring_due(runtime.database, WINDOW, after, limits, share)
     batches.end_finished(runtime.database)
     if not bells:
         return 0

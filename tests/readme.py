@@ -28,6 +28,7 @@ ABOUT = {
     "recheck": "after which times a dead credential is looked at again; `[]` for never. By default 1h, 25h and 7d",
     "again_per_credential": "how often within a day one lapsed revocation is repeated without asking",
     "again_per_connection": "and how many of a connection's",
+    "incident_share": "the part of every provider's limit that is kept for incidents",
     "ring_after": "how soon a bell that was lost rings again",
     "sweep_every": "how often the ledger is looked at for what is due",
     "urgent_threads": "jobs at once in the worker of incidents",
@@ -150,7 +151,13 @@ def settings() -> list[str]:
     rows = []
     for name, field in Settings.model_fields.items():
         default = field.default if field.default_factory is None else ""
-        shown = duration(default) if isinstance(default, float) else "" if default in {"", None} else str(default)
+        shown = (
+            duration(default)
+            if isinstance(default, float) and default.is_integer()
+            else ""
+            if default in {"", None}
+            else str(default)
+        )
         shown = f"`{shown}`" if shown else ""
         rows.append(f"| `{name}` | {shown} | {ABOUT[name]} |")
     return rows

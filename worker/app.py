@@ -13,12 +13,14 @@ from celery import Celery
 from celery.signals import setup_logging
 
 from rules.errors import RevoqError
+from worker.ledger.rows import URGENT
 from worker.log import configure
 from worker.settings import Settings, settings
 
-URGENT = "urgent"
 BULK = "bulk"
 ROTATION = "rotation"
+
+__all__ = ["BULK", "ROTATION", "URGENT", "app", "configuration"]
 
 app = Celery("revoq", include=["worker.tasks"])
 

@@ -35,6 +35,7 @@ log = structlog.get_logger(__name__)
 UNAUTHORIZED = 401
 SHORTEST_ID = 10
 """Characters from which on an id is not found in a secret by chance."""
+ACCOUNT_LENGTH = 400
 NOBODY = ""
 """The name under which jobs without a connection are kept."""
 
@@ -86,6 +87,13 @@ class Account:
     def bases(self, loaded: LoadedRule, given: Mapping[str, str]) -> dict[str, str]:
         """The base URLs of a rule as this connection binds them."""
         return bind_hosts(hosts_of(loaded), self._connection.base_url if self._connection else None, given)
+
+    def budget(self, loaded: LoadedRule, given: Mapping[str, str]) -> str:
+        """Whose limits a job of this rule falls under: the connection's, or the rule's own where it asks."""
+        if self._connection is not None:
+            return self.name
+        hosts = sorted({urlsplit(base).netloc for base in self.bases(loaded, given).values()})
+        return f"{loaded.rule.id}@{','.join(hosts)}"[:ACCOUNT_LENGTH]
 
     def guards(self) -> Guards:
         """What promise 8 protects here; asks the provider once who we are, where the provider can tell."""

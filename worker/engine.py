@@ -13,16 +13,18 @@ from functools import partial
 
 import structlog
 
+from rules.budget import NO_REQUEST, rest
 from rules.decide import decide
 from rules.decision import SECOND, Decision, Do, Expire, Finish, Park, Wait, backoff
 from rules.errors import RevoqError
 from rules.lifecycle import Outcome, Reason, Verdict
 from rules.plan import CHANGES, Planned
+from rules.trouble import Trouble, classify
 from worker.aftercare import after_end, after_look
 from worker.case import Case
 from worker.dossier import NotReady, unformed
 from worker.errors import ClaimLost, ConnectionUnusable, ExchangeError, Held
-from worker.ledger import moves
+from worker.ledger import accounts, moves
 from worker.ledger.rows import Claim
 from worker.runtime import Runtime
 from worker.step import Ready, Result
@@ -67,6 +69,7 @@ def _carry(runtime: Runtime, claim: Claim, case: Case) -> Decision:
     except NotReady as error:
         return _end(runtime, claim, error.decision)
     except ExchangeError as error:
+        _heed(runtime, claim, Result(Outcome.NOT_SENT, error.says, evidence={"trouble": error.kind.value}))
         return _end(runtime, claim, _later(runtime, claim, f"asking who we are: {error.says}"))
     while True:
         decision = decide(case.plan, case.records, case.facts(random.random()), runtime.database.now())  # noqa: S311
@@ -92,6 +95,8 @@ def _take(runtime: Runtime, claim: Claim, case: Case, planned: Planned) -> Decis
     started = time.monotonic()
     number = _intend(runtime, claim, planned, step.label)
     result = _send(runtime, claim, case, planned, step, started)
+    if planned.sink is None and planned.purpose not in NO_REQUEST:
+        _heed(runtime, claim, result)
     case.record(planned, number, result)
     log.info("step", step=planned.name, purpose=planned.purpose.value, outcome=result.outcome.value, says=result.says)
     return None
@@ -120,6 +125,29 @@ def _send(runtime: Runtime, claim: Claim, case: Case, planned: Planned, step: Re
         return case.perform(step, keep)
     except ConnectionUnusable as error:
         return Result(Outcome.DENIED, str(error))
+
+
+def _heed(runtime: Runtime, claim: Claim, result: Result) -> None:
+    """What an answer says of the whole account, for all workers: to be left alone for a while, or to be there again."""
+    account, status = claim.job.account, result.evidence.get("status")
+    patience = rest(status, result.retry_after)
+    if patience:
+        accounts.put_off(runtime.database, account, runtime.database.now() + int(patience * SECOND))
+        log.info("account_rests", account=account, seconds=round(patience, 1))
+    trouble = classify(result.outcome, status, result.evidence.get("trouble"))
+    if trouble is Trouble.PROVIDER_BROKEN:
+        chance = random.random()  # noqa: S311 - jitter
+        until = accounts.fail(
+            runtime.database, account, chance, actor=claim.worker, says=result.says, trial=claim.trial
+        )
+        claim.troubled, claim.trial = True, False
+        if until is not None:
+            seconds = (until - runtime.database.now()) // SECOND
+            log.warning("breaker_opened", account=account, seconds=seconds, why=result.says)
+    elif claim.troubled and (status is not None or trouble is None):
+        if accounts.succeed(runtime.database, account, actor=claim.worker):
+            log.info("breaker_closed", account=account)
+        claim.troubled = claim.trial = False
 
 
 def _unformed(runtime: Runtime, claim: Claim, case: Case, planned: Planned, says: str) -> Decision | None:

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 
 from rules.errors import RuleError
 from rules.loader import Catalogue, builtin, read
+from rules.schema import Limits
 from rules.secret import Secret
 from worker.connections import Connections
+from worker.ledger.accounts import LimitsOf
 from worker.ledger.database import Database
 from worker.safe import Ring, Safe
 from worker.settings import Settings, settings
@@ -28,6 +30,23 @@ class Runtime:
     catalogue: Catalogue
     connections: Connections
     broken: tuple[RuleError, ...] = field(default=())
+
+    @property
+    def limits(self) -> LimitsOf:
+        """What each provider account allows."""
+        return limits_of(self.settings, self.catalogue)
+
+
+def limits_of(settings: Settings, catalogue: Catalogue) -> LimitsOf:
+    """(account, rule) → what the connection's settings say, or else the rule; None where neither says anything."""
+
+    def find(account: str, rule: str) -> Limits | None:
+        connection = settings.connections.get(account)
+        if connection is not None and connection.limits is not None:
+            return connection.limits
+        return catalogue.get(rule).rule.limits if rule in catalogue else None
+
+    return find
 
 
 def build(chosen: Settings) -> Runtime:

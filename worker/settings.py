@@ -26,7 +26,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from rules.schema import Duration, Model
+from rules.schema import Duration, Limits, Model
 from rules.secret import Secret
 from worker import sources
 from worker.errors import ConnectionUnusable, SettingsErrors, UnknownConnection, UnknownSink
@@ -89,6 +89,7 @@ class Connection(Model):
     owns: dict[str, str] = Field(default_factory=dict)
     protected: Protected = Protected()
     never_probe: bool = False
+    limits: Limits | None = None
     proxy: str | None = None
     ca_bundle: AbsolutePath | None = None
 
@@ -418,6 +419,7 @@ class Settings(BaseSettings):
     recheck: list[Span] = Field(default_factory=lambda: [3600.0, 25 * 3600.0, 7 * 86400.0])
     again_per_credential: int = Field(default=5, ge=0)
     again_per_connection: int = Field(default=500, ge=0)
+    incident_share: float = Field(default=0.2, ge=0, lt=1)
     ring_after: Span = 60.0
     sweep_every: Span = 5.0
     urgent_threads: int = Field(default=8, ge=1, le=1000)
@@ -585,7 +587,7 @@ def _database_url(value: str, base: Path) -> str:
 
 PLACES = (FilePlace, VaultPlace, AwsPlace, WebhookPlace, CommandPlace)
 KEYS = {
-    "connections": {*Connection.model_fields, *Protected.model_fields} - {"name"},
+    "connections": {*Connection.model_fields, *Protected.model_fields, *Limits.model_fields} - {"name"},
     "sinks": {field for place in PLACES for field in place.model_fields} - {"name"},
     "schedules": {*Schedule.model_fields, *Targets.model_fields, "except"} - {"name", "exclude"},
     "approval": {*Approval.model_fields},

@@ -29,7 +29,7 @@ from rules.schema.recorded import Recorded, RecordedAnswer
 from rules.schema.request import METHODS, Multipart, Part, Request
 from rules.schema.revocation import MultiStepRevocation, Revocation
 from rules.schema.rotation import Existing, Generate, Handover, Mark, Own, Rotation
-from rules.schema.rule import Listing, Rule
+from rules.schema.rule import Limits, Listing, Rule
 from rules.schema.select import Condition, Paging, Select
 from rules.schema.steps import Acting, OutcomeClause, Step
 from rules.schema.variables import Subject, Variable
@@ -56,6 +56,7 @@ __all__ = [
     "JsonMatch",
     "JsonPath",
     "JsonValid",
+    "Limits",
     "Listing",
     "Mark",
     "Matcher",

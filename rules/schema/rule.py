@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -55,7 +55,7 @@ class Limits(Model):
     """Ours: what the provider allows; `requests` in each `per`."""
 
     requests: int = Field(ge=1)
-    per: Duration
+    per: Annotated[Duration, Field(gt=0)]
     source: str = ""
 
 

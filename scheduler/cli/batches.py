@@ -18,7 +18,7 @@ from rules.lifecycle import BatchState, Reason, State, ending, worst
 from rules.loader import LoadedRule
 from scheduler.bell import BrokerDown, ring
 from scheduler.cli.answering import ask_workers
-from scheduler.cli.desk import open_ledger, open_settings, requester
+from scheduler.cli.desk import known_limits, open_ledger, open_settings, requester
 from scheduler.cli.output import JSON, console, formatted, note, say, write_json, write_table
 from scheduler.cli.present import SETTLED, ago, moment
 from scheduler.cli.rules import open_catalogue
@@ -173,7 +173,9 @@ def retry(batch_id: str, cause: str) -> None:
 def ring_open(db: Database) -> None:
     """Wake the workers at once, as far as the batches' windows let; where the broker is down, the sweep does it."""
     try:
-        ring(batches.ring_due(db, WINDOW, open_settings().ring_after))
+        settings = open_settings()
+        limits = known_limits(settings)
+        ring(batches.ring_due(db, WINDOW, settings.ring_after, limits, settings.incident_share))
     except BrokerDown as error:
         note(f"{error}; the sweep rings when it is back")
 

@@ -15,6 +15,7 @@ from rules.lifecycle import INCIDENTS
 from rules.loader import builtin, read
 from rules.secret import Secret
 from scheduler.app import CLOCK
+from scheduler.cli.accounts import tell_trouble
 from scheduler.cli.answering import ask_workers
 from scheduler.cli.connections import check_identities
 from scheduler.cli.desk import adopt, open_ledger, sqlite_file
@@ -23,6 +24,7 @@ from scheduler.processes import broker_dir, run_dir
 from worker.app import BULK, ROTATION, URGENT
 from worker.errors import SchemaMismatch, SettingsError, SettingsErrors
 from worker.ledger import reads, slots
+from worker.ledger.accounts import standings
 from worker.ledger.database import Database
 from worker.safe import Ring, Safe
 from worker.schedules import unusable_rules
@@ -155,8 +157,19 @@ def look_at_database(settings: Settings) -> Iterator[Check]:
     yield Check("database", Health.OK, "it answers, and its tables are of this version")
     for hold in reads.holds(db):
         yield Check("hold", Health.WARN, hold.says, "revoq hold off --reason TEXT")
+    yield from look_at_accounts(db)
     yield from look_at_clock(db, settings)
     yield from look_at_schedules(db, settings)
+
+
+def look_at_accounts(db: Database) -> Iterator[Check]:
+    """Provider accounts at which nothing begins now."""
+    now, known = db.now(), standings(db)
+    resting = {name: says for name, each in known.items() if (says := tell_trouble(each, now)) is not None}
+    for name, says in resting.items():
+        yield Check("accounts", Health.WARN, f"{name}: {says}", "nothing, if that provider is known to be down")
+    if not resting:
+        yield Check("accounts", Health.OK, "no provider asked for patience, and none has failed too often")
 
 
 def look_at_schedules(db: Database, settings: Settings) -> Iterator[Check]:
@@ -196,7 +209,9 @@ def look_at_clock(db: Database, settings: Settings) -> Iterator[Check]:
     late = int(settings.ring_after * SECOND) + LATE
     mend = "revoq up, or start beat and the worker of the queue clock"
     wrong = False
-    if vitals.oldest_due is not None and vitals.now - vitals.oldest_due > late:
+    # Of many that are due, some wait for a budget or for room in their batch's window: what counts is whether it rings.
+    rings = vitals.last_ring is not None and vitals.now - vitals.last_ring <= late
+    if vitals.oldest_due is not None and vitals.now - vitals.oldest_due > late and not rings:
         wrong = True
         says = f"{vitals.due} jobs are due, one of them for {ago(vitals.oldest_due, vitals.now)}, and nobody takes them"
         yield Check("clock", Health.FAIL, says, mend)

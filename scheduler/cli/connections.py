@@ -7,6 +7,7 @@ import click
 from rules.errors import BadInput, RevoqError
 from rules.guard import Who
 from rules.loader import Catalogue, LoadedRule, builtin, read
+from scheduler.cli.accounts import account_row, limits_of_connection, read_standings, tell_account
 from scheduler.cli.desk import open_settings
 from scheduler.cli.output import JSON, formatted, say, write_json, write_table
 from scheduler.cli.present import connection_row, trial_row
@@ -24,18 +25,28 @@ def command() -> None:
 @command.command(name="list")
 @formatted
 def show_list(form: str) -> None:
-    """Show what the settings say; secrets stay the references that they are."""
-    connections = open_settings().connections.values()
+    """Show what the settings say, and how each account stands; secrets stay the references that they are."""
+    settings = open_settings()
+    connections = settings.connections.values()
+    catalogue, _ = read([builtin(), *settings.rules_path])
+    known, now = read_standings(settings)
+    stand = {each.name: (known.get(each.name), limits_of_connection(each, catalogue), now) for each in connections}
     if form == JSON:
-        write_json([connection_row(connection) for connection in connections])
+        write_json([connection_row(each) | account_row(*stand[each.name]) for each in connections])
     elif not connections:
         say("The settings have no connections. They stand in revoq.yaml, under `connections`.")
     else:
         rows = [
-            (connection.name, connection.provider, connection.base_url, ", ".join(connection.identity))
+            (
+                connection.name,
+                connection.provider,
+                connection.base_url,
+                ", ".join(connection.identity),
+                tell_account(*stand[connection.name]),
+            )
             for connection in connections
         ]
-        write_table(["name", "provider", "base url", "signs in with"], rows)
+        write_table(["name", "provider", "base url", "signs in with", "stands"], rows)
 
 
 @command.command(name="test")

@@ -13,12 +13,14 @@ from pathlib import Path
 import click
 from sqlalchemy.exc import DBAPIError
 
+from rules.loader import builtin, read
 from scheduler.cli.failures import first_line
 from scheduler.errors import DatabaseDown
 from worker.errors import SchemaMismatch
+from worker.ledger.accounts import LimitsOf
 from worker.ledger.database import Database, check
 from worker.log import configure
-from worker.runtime import Runtime, build
+from worker.runtime import Runtime, build, limits_of
 from worker.settings import Settings, load_settings, using
 
 
@@ -58,6 +60,12 @@ def open_runtime(settings: Settings) -> Runtime:
     open_ledger(settings).dispose()
     click.get_current_context().call_on_close(runtime.database.dispose)
     return runtime
+
+
+def known_limits(settings: Settings) -> LimitsOf:
+    """What each provider account allows, for a verb that needs no other tools."""
+    catalogue, _ = read([builtin(), *settings.rules_path])
+    return limits_of(settings, catalogue)
 
 
 def sqlite_file(settings: Settings) -> Path | None:

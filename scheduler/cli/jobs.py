@@ -11,7 +11,7 @@ from rules.lifecycle import Intent, Reason, State
 from scheduler import restore as restoring
 from scheduler.bell import BrokerDown, ring
 from scheduler.cli import story
-from scheduler.cli.desk import open_ledger, open_runtime, open_settings, requester
+from scheduler.cli.desk import known_limits, open_ledger, open_runtime, open_settings, requester
 from scheduler.cli.ordering import tell_receipt
 from scheduler.cli.output import JSON, formatted, note, say, write_json, write_lines, write_table
 from scheduler.cli.present import ago, job_line, standing
@@ -186,6 +186,7 @@ def each(db: Database, job_ids: Sequence[str], move: Callable[[str], None]) -> l
 def ring_bells(db: Database, job_ids: Sequence[str]) -> None:
     """Wake the workers at once; where the broker is down, the sweep does it later."""
     try:
-        ring(moves.ring(db, job_ids))
+        settings = open_settings()
+        ring(moves.ring(db, job_ids, known_limits(settings), settings.incident_share))
     except BrokerDown as error:
         note(f"{error}; the sweep rings when it is back")

@@ -152,7 +152,15 @@ def load(runtime: Runtime, source: AnySource, asked: Asked, found: Survey, step:
 def ring_batches(runtime: Runtime) -> bool:
     """Ring the first jobs at once; the sweep rings the others as these end."""
     try:
-        ring(batches.ring_due(runtime.database, WINDOW, runtime.settings.ring_after))
+        ring(
+            batches.ring_due(
+                runtime.database,
+                WINDOW,
+                runtime.settings.ring_after,
+                runtime.limits,
+                runtime.settings.incident_share,
+            )
+        )
     except BrokerDown as error:
         log.warning("not_rung", why=str(error))
         return False

@@ -81,7 +81,7 @@ class System:
 
     # ── the operator's door ───────────────────────────────────────────────────────────────────────────────────────
 
-    def revoq(self, *words: str, stdin: str = "", within: float = 60.0) -> subprocess.CompletedProcess[str]:
+    def revoq(self, *words: str, stdin: str = "", within: float = 180.0) -> subprocess.CompletedProcess[str]:
         """One command at the terminal, with its output."""
         return subprocess.run(
             [sys.executable, "-m", "scheduler.cli", *words],

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
+from random import shuffle
 from typing import Any
 
 from sqlalchemy import (
@@ -30,7 +31,9 @@ from rules.errors import BadInput, MoveRefused
 from rules.lifecycle import OPEN, BatchState, Reason, State, Verdict
 from worker.ledger import audit, moves
 from worker.ledger import statements as sql
-from worker.ledger.database import Database
+from worker.ledger.accounts import LimitsOf, unlimited
+from worker.ledger.bells import is_silent, ring_fairly
+from worker.ledger.database import Database, Lock, lock
 from worker.ledger.rows import SECOND, Count, NewJob, Ring, SealedSecret, job_of
 from worker.ledger.tables import audit as audit_rows
 from worker.ledger.tables import batches, credentials, jobs, joined, leavers, secrets
@@ -298,32 +301,45 @@ def _tell(conn: Connection, at: int, batch: str, event: str, actor: str, **facts
 # ── the clock's ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def ring_due(db: Database, window: int, ring_after: float) -> list[Ring]:
-    """Ring jobs of every open batch, as far as its window lets: at most so many are rung and unfinished at a time."""
+def ring_due(
+    db: Database, window: int, ring_after: float, limits: LimitsOf = unlimited, share: float = moves.INCIDENT_SHARE
+) -> list[Ring]:
+    """Ring jobs of every open batch, as far as its window and the accounts' budgets let.
+
+    At most `window` of a batch are rung and unfinished at a time.
+    """
     with db.read() as conn:
         found = list(
             conn.scalars(select(batches.c.id).where(batches.c.state == BatchState.OPEN).order_by(batches.c.id))
         )
-    return [ring for batch in found for ring in _top_up(db, batch, window, ring_after)]
+    # No batch is the first to spend every time.
+    shuffle(found)
+    return [ring for batch in found for ring in _top_up(db, batch, window, ring_after, limits, share)]
 
 
-def _top_up(db: Database, batch: str, window: int, ring_after: float) -> list[Ring]:
+def _top_up(db: Database, batch: str, window: int, ring_after: float, limits: LimitsOf, share: float) -> list[Ring]:
+    mine = jobs.c.batch == batch
+    # Two transactions, since the accounts of each are locked in one order.
     with db.begin() as conn:
+        lock(conn, Lock.BELLS)
         at = db.now()
-        mine, rung = jobs.c.batch == batch, _is_rung(at)
-        lost = select(jobs.c.id).where(mine, rung, sql.is_due(at), moves.is_silent(at, ring_after))
-        again = moves.mark_rung(conn, at, lost.limit(window))
-        under_way = conn.scalar(select(func.count()).select_from(jobs).where(mine, rung)) or 0
-        room = window - under_way
+        lost = and_(mine, _is_rung(at), sql.is_due(at), is_silent(at, ring_after))
+        again = ring_fairly(conn, at, lost, window, limits, share)
+    with db.begin() as conn:
+        lock(conn, Lock.BELLS)
+        at = db.now()
+        room = window - (conn.scalar(select(func.count()).select_from(jobs).where(mine, _is_rung(at))) or 0)
         if room <= 0:
             return again
-        fresh = select(jobs.c.id).where(mine, sql.is_due(at), not_(rung)).order_by(jobs.c.not_before, jobs.c.id)
-        return again + moves.mark_rung(conn, at, fresh.limit(room))
+        return again + ring_fairly(conn, at, and_(mine, sql.is_due(at), not_(_is_rung(at))), room, limits, share)
 
 
 def _is_rung(at: int) -> ColumnElement[bool]:
-    """Whether a job is with the workers: rung for the time at which it became due, or being carried."""
-    due = and_(jobs.c.state.in_([State.QUEUED, State.WAITING]), jobs.c.not_before <= at)
+    """Whether a job is with the workers: rung for the time at which it became due, or being carried.
+
+    Where its account rests it is not, and takes no place from the jobs of others.
+    """
+    due = and_(jobs.c.state.in_([State.QUEUED, State.WAITING]), jobs.c.not_before <= at, ~sql.is_resting(at))
     rung = and_(jobs.c.rung_at.is_not(None), jobs.c.rung_at >= jobs.c.not_before)
     return or_(jobs.c.state == State.RUNNING, and_(due, rung))
 

@@ -58,6 +58,7 @@ class Lock(IntEnum):
     CHAIN = 3  # writing to the chain that belongs to no job; taken last
     HOLDS = 4  # alone: switching a hold; shared: intending a mutating request
     AGAIN = 5  # counting what the clock revoked again, and revoking one more
+    BELLS = 6  # looking for what is to be rung, and ringing it
 
 
 class Database:

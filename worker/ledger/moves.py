@@ -3,8 +3,8 @@
 A worker's verbs take its `Claim`: every write repeats the fence, and ClaimLost says that somebody else was there first.
 A person's verbs take an `actor`. What is allowed stands in `rules.lifecycle.MOVES`; what comes next, in `rules.decide`.
 
-Locks are taken in one order, so that no two moves wait for each other: schedule, holds, repetitions, job, credential,
-secrets, rechecks, global chain.
+Locks are taken in one order, so that no two moves wait for each other: schedule, bells, holds, repetitions, account,
+job, credential, secrets, rechecks, global chain.
 """
 
 from __future__ import annotations
@@ -14,14 +14,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select, update
+from sqlalchemy import Connection, and_, func, select, update
 
 from rules.errors import BadInput, MoveRefused
-from rules.lifecycle import MOVES, OPEN, Intent, Outcome, Reason, State, StepState, Verdict
+from rules.lifecycle import MOVES, OPEN, Outcome, Reason, State, StepState, Verdict
 from rules.plan import Purpose
 from worker.errors import ClaimLost, Held, UnknownJob
 from worker.ledger import audit, stages
 from worker.ledger import statements as sql
+from worker.ledger.accounts import LimitsOf, unlimited
+from worker.ledger.bells import is_silent, ring_fairly
 from worker.ledger.database import Database, Lock, lock
 from worker.ledger.rows import (
     EVERYTHING,
@@ -41,6 +43,8 @@ from worker.ledger.tables import accounts, credentials, jobs, secrets, steps
 
 BACK = "goes_back"
 """The option of a rotation that a person turned round."""
+INCIDENT_SHARE = 0.2
+"""The part of every budget that bulk leaves to incidents, where the settings say nothing else."""
 HELD = "held"
 """What the reason of a job says that waits for a hold to be lifted."""
 COPIED = (
@@ -54,6 +58,7 @@ COPIED = (
     "plan_hash",
     "inputs",
     "options",
+    "cost",
     "queue",
     "priority",
     "ticket",
@@ -156,6 +161,7 @@ def opening(db: Database, new: NewJob, credential: str, at: int) -> tuple[audit.
     first = audit.entry(audit.GENESIS, job=job, at=at, event=f"→{State.QUEUED}", **_request(new), **_matter(new))
     row = {
         **{name: getattr(new, name) for name in COPIED},
+        "account": new.account or new.connection,
         "id": job,
         "credential": credential,
         "state": State.QUEUED,
@@ -237,8 +243,12 @@ def claim(db: Database, job_id: str, *, lease: float, worker: str) -> Claim | No
     with db.begin() as conn:
         at = db.now()
         # Of two that come at once, the second waits for the row's lock and then finds that it is due no more.
-        row = conn.execute(sql.LOCK_DUE_JOB, {"this": job_id, "moment": at}).mappings().one_or_none()
+        trial = conn.scalar(sql.TRY_ACCOUNT, {"this": job_id, "moment": at, "trial_until": at + _micros(lease)})
+        find = sql.LOCK_DUE_JOB if trial is None else sql.LOCK_TRIAL_JOB
+        row = conn.execute(find, {"this": job_id, "moment": at}).mappings().one_or_none()
         if row is None:
+            if trial is not None:
+                conn.execute(sql.GIVE_TRIAL_BACK, {"this": trial, "moment": at})
             return None
         job = job_of(row)
         permit(job.state, State.RUNNING)
@@ -263,8 +273,10 @@ def claim(db: Database, job_id: str, *, lease: float, worker: str) -> Claim | No
         )
         conn.execute(sql.CHANGE_JOB, {"this": job.id, **changes, **_head(told)})
         audit.write(conn, told)
+        troubled = conn.scalar(sql.HAS_FAILED, {"this": job.account}) is True
     job = replace(job, **changes, **_head(told))
-    return Claim(job, worker, lease, job.fence, at + _micros(lease), told.head, last, lost)
+    until = at + _micros(lease)
+    return Claim(job, worker, lease, job.fence, until, told.head, last, lost, troubled, trial is not None)
 
 
 def _lose_intended(conn: Connection, job: str, at: int) -> tuple[int, tuple[int, ...]]:
@@ -690,44 +702,33 @@ def _why_held(conn: Connection, connection: str) -> str:
 # ── bells and shredding ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def ring(db: Database, job_ids: Iterable[str]) -> list[Ring]:
-    """Mark those of these jobs that can be claimed now as rung, just before the messages are sent."""
+def ring(
+    db: Database, job_ids: Iterable[str], limits: LimitsOf = unlimited, share: float = INCIDENT_SHARE
+) -> list[Ring]:
+    """Mark those of these jobs that can be claimed now as rung, just before the messages are sent.
+
+    What its account cannot pay for now is rung by the sweep, when it can.
+    """
+    ids = list(job_ids)
     with db.begin() as conn:
         at = db.now()
-        return mark_rung(conn, at, select(jobs.c.id).where(jobs.c.id.in_(list(job_ids)), sql.is_due(at)))
+        return ring_fairly(conn, at, and_(jobs.c.id.in_(ids), sql.is_due(at)), len(ids), limits, share)
 
 
-def ring_due(db: Database, limit: int, ring_after: float) -> list[Ring]:
-    """Find jobs that can be claimed and whose bell was lost, or never rung; mark them as rung, the most urgent first.
+def ring_due(
+    db: Database, limit: int, ring_after: float, limits: LimitsOf = unlimited, share: float = INCIDENT_SHARE
+) -> list[Ring]:
+    """Find jobs that can be claimed and whose bell was lost, or never rung; mark them as rung, incidents first.
 
     A bell counts as lost `ring_after` seconds after it was rung, and one that was rung for an earlier due time does not
-    count at all. Jobs of a batch are rung by `batches`, a few at a time.
+    count at all. `limits` says what each account allows, `share` which part of that is kept for incidents. Jobs of a
+    batch are rung by `batches`, a few at a time.
     """
     with db.begin() as conn:
+        lock(conn, Lock.BELLS)
         at = db.now()
-        found = select(jobs.c.id).where(jobs.c.batch.is_(None), sql.is_due(at), is_silent(at, ring_after))
-        return mark_rung(conn, at, found.order_by(jobs.c.priority, jobs.c.first_seen, jobs.c.id).limit(limit))
-
-
-def is_silent(at: int, ring_after: float) -> ColumnElement[bool]:
-    """Whether a due job was never rung for this time, or its bell counts as lost."""
-    became_due = func.coalesce(jobs.c.lease_until, jobs.c.not_before)
-    return or_(jobs.c.rung_at.is_(None), jobs.c.rung_at < became_due, jobs.c.rung_at <= at - _micros(ring_after))
-
-
-def mark_rung(conn: Connection, at: int, found: Select[tuple[str]]) -> list[Ring]:
-    """Mark what `found` selects in the same statement; a row that somebody else is just moving is left to them."""
-    due = found.with_for_update(skip_locked=True, key_share=True).cte("due")
-    statement = (
-        update(jobs)
-        .where(jobs.c.id.in_(select(due.c.id)))
-        .values(rung_at=at, rings=jobs.c.rings + 1)
-        .returning(
-            jobs.c.priority, jobs.c.first_seen, jobs.c.id, jobs.c.rings, jobs.c.queue, jobs.c.rule, jobs.c.intent
-        )
-    )
-    rows = sorted(conn.execute(statement).all(), key=lambda row: (row.priority, row.first_seen, row.id))
-    return [Ring(row.id, row.rings, row.queue, row.rule, Intent(row.intent)) for row in rows]
+        found = and_(jobs.c.batch.is_(None), sql.is_due(at), is_silent(at, ring_after))
+        return ring_fairly(conn, at, found, limit, limits, share)
 
 
 def shred(db: Database, limit: int) -> int:

@@ -15,7 +15,7 @@ from worker.ledger.audit import PLACE, count_unsealed
 from worker.ledger.reads import LINE
 from worker.ledger.rechecks import Recheck, recheck_of
 from worker.ledger.rows import Credential, JobLine, Step, credential_of, line_of, step_of
-from worker.ledger.tables import audit, batches, credentials, jobs, joined, rechecks, seals, steps
+from worker.ledger.tables import audit, credentials, jobs, joined, leavers, rechecks, seals, steps
 
 PAGE = 500
 """Jobs that are read at once."""
@@ -72,11 +72,12 @@ def entries(conn: Connection, batch: str) -> Iterator[Entry]:
 
 
 def residuals(conn: Connection, batch: str) -> list[Residual]:
-    """What was noted with the batch of each subject: what lives on. None where nothing was."""
-    row = conn.execute(select(batches).where(batches.c.id == batch)).mappings().one()
+    """What was noted of each leaver of the batch: what lives on, and until when."""
+    query = select(leavers.c.subject, leavers.c.connection, leavers.c.residual).where(leavers.c.batch == batch)
     return [
-        Residual(str(each["subject"]), str(each["connection"]), str(each["says"]), each.get("until"))
-        for each in row.get("residuals") or []
+        Residual(row.subject, row.connection, str(each["says"]), each.get("until"))
+        for row in conn.execute(query.order_by(leavers.c.connection, leavers.c.subject))
+        for each in row.residual
     ]
 
 

@@ -13,6 +13,8 @@ from rules.lifecycle import Intent, Outcome, SlotState, Stage, State, StepState,
 
 SECOND = 1_000_000
 """Times and spans are counted in microseconds."""
+URGENT = "urgent"
+"""The queue of incidents."""
 EVERYTHING = "*"
 """The connection whose hold stops every connection."""
 
@@ -39,7 +41,7 @@ class SealedSecret:
 class NewJob:
     """Everything that `submit` needs: the credential, what is to happen to it, and who wants that and why.
 
-    `priority`: the smaller, the more urgent.
+    `priority`: the smaller, the more urgent. `account` is whose budget it spends: where it is empty, the connection.
     """
 
     fingerprint: str
@@ -52,6 +54,8 @@ class NewJob:
     plan_hash: str
     queue: str
     requester: str
+    account: str = ""
+    cost: int = 1
     priority: int = 5
     inputs: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -99,6 +103,8 @@ class Job:
     plan_hash: str
     inputs: dict[str, Any]
     options: dict[str, Any]
+    account: str
+    cost: int
     queue: str
     priority: int
     state: State
@@ -147,6 +153,8 @@ class Claim:
     head: Head
     steps: int
     lost: tuple[int, ...] = ()  # steps that the worker before left without an answer
+    troubled: bool = False  # its account has failed lately: the next success is worth telling
+    trial: bool = False  # its account was left alone, and is tried again with this job
 
 
 class Ring(NamedTuple):

@@ -38,11 +38,22 @@ MY_CONNECTION = bindparam("my_connection", type_=String)
 
 
 def is_due(at: int | BindParameter[int]) -> ColumnElement[bool]:
-    """Whether a worker may claim: due, or left under a lease that ran out; and its batch lets it."""
+    """Whether a worker may claim: due, or left under a lease that ran out; and its batch and its account let it."""
+    return and_(is_due_by_itself(at), ~is_resting(at))
+
+
+def is_due_by_itself(at: int | BindParameter[int]) -> ColumnElement[bool]:
+    """The same, whatever its account says: for the one job with which an account is tried again."""
     waits = and_(or_(jobs.c.state == State.QUEUED, jobs.c.state == State.WAITING), jobs.c.not_before <= at)
     left = and_(jobs.c.state == State.RUNNING, jobs.c.lease_until <= at)
     gate = ~exists().where(batches.c.id == jobs.c.batch, batches.c.state.in_(sorted(CLOSED)))
     return and_(or_(waits, left), or_(jobs.c.batch.is_(None), gate))
+
+
+def is_resting(at: int | BindParameter[int]) -> ColumnElement[bool]:
+    """Whether nothing may begin at a job's account: the provider asked for patience, or does not answer."""
+    until = or_(accounts.c.retry_at > at, accounts.c.broken_until > at)
+    return exists().where(accounts.c.connection == jobs.c.account, until)
 
 
 def is_held(connection: ColumnElement[str]) -> ColumnElement[bool]:
@@ -72,6 +83,13 @@ def put_hold(dialect: str) -> Executable:
 
 
 @cache
+def insert_account(dialect: str) -> Executable:
+    """Make an account's row, unless it is there."""
+    into = postgresql.insert(accounts) if dialect == "postgresql" else sqlite.insert(accounts)
+    return into.on_conflict_do_nothing()
+
+
+@cache
 def insert_joined(dialect: str) -> Executable:
     """Note that a batch counts a job, once."""
     into = postgresql.insert(joined) if dialect == "postgresql" else sqlite.insert(joined)
@@ -87,6 +105,20 @@ AS_REMEMBERED = and_(MINE, jobs.c.audit_number == bindparam("my_head"))
 
 LOCK_JOB = locking(select(jobs).where(ITS))
 LOCK_DUE_JOB = locking(select(jobs).where(ITS, is_due(MOMENT)))
+LOCK_TRIAL_JOB = locking(select(jobs).where(ITS, is_due_by_itself(MOMENT)))
+TRY_ACCOUNT = (
+    update(accounts)
+    .where(
+        accounts.c.connection == select(jobs.c.account).where(ITS).scalar_subquery(),
+        accounts.c.broken_until <= MOMENT,
+        func.coalesce(accounts.c.retry_at, 0) <= MOMENT,
+    )
+    .values(broken_until=bindparam("trial_until", type_=BigInteger))
+    .returning(accounts.c.connection)
+)
+"""Take the one trial that an account gets when its rest is over: nobody else begins there until it has shown more."""
+GIVE_TRIAL_BACK = update(accounts).where(accounts.c.connection == THIS).values(broken_until=MOMENT)
+HAS_FAILED = select(exists().where(accounts.c.connection == THIS, accounts.c.failures > 0))
 LOCK_OPEN_JOB = locking(
     select(jobs).where(
         jobs.c.credential == THIS,

@@ -78,6 +78,8 @@ jobs = Table(
     Column("plan_hash", String(64), nullable=False),
     Column("inputs", Json, nullable=False),  # the names that were given and are not secret
     Column("options", Json, nullable=False),  # what the requester chose: {"probe": false, "picked": "…"}
+    Column("account", String(400), nullable=False),  # whose budget it spends: a connection, or RULE@HOST
+    Column("cost", Integer, nullable=False),  # how many requests its plan will send, as far as that can be told
     Column("queue", String(32), nullable=False),
     Column("priority", Integer, nullable=False),
     Column("state", String(16), nullable=False),
@@ -189,7 +191,7 @@ seals = Table(
 accounts = Table(
     "accounts",
     metadata,
-    Column("connection", String(120), primary_key=True),  # "*" holds everything
+    Column("connection", String(400), primary_key=True),  # or RULE@HOST where there is none; "*" holds everything
     Column("held_at", BigInteger),
     Column("held_by", Text),
     Column("held_why", Text),
@@ -197,7 +199,7 @@ accounts = Table(
     Column("tokens", BigInteger),  # what is left of the budget, in thousandths of a request
     Column("refilled_at", BigInteger),
     Column("failures", Integer, nullable=False, server_default=text("0")),  # in a row: what a breaker counts
-    Column("broken_until", BigInteger),
+    Column("broken_until", BigInteger),  # nothing begins before it; after it one job tries, until one has succeeded
 )
 
 batches = Table(

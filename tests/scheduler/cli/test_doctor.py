@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterable
 import click
 import pytest
 
+from rules.trouble import FAILURES
 from scheduler.cli import checkup
 from scheduler.cli.checkup import Check, Health, attempt
 from tests.scheduler.cli.conftest import PAIRED, Home, Jobs
-from worker.ledger import moves
+from worker.ledger import accounts, moves
 from worker.ledger.database import Database
+from worker.ledger.rows import SECOND
 from worker.settings import Settings, load_settings
 
 Found = dict[str, list[Check]]
@@ -50,7 +52,7 @@ def test_every_look_is_taken() -> None:
     """A check that is written and not in the list would never run."""
     looks = {look for name, look in vars(checkup).items() if name.startswith("look_at_")}
 
-    assert set(checkup.CHECKS) == looks - {checkup.look_at_clock, checkup.look_at_schedules}
+    assert set(checkup.CHECKS) == looks - {checkup.look_at_accounts, checkup.look_at_clock, checkup.look_at_schedules}
 
 
 def test_files_that_others_can_read(home: Home) -> None:
@@ -148,6 +150,19 @@ def test_a_clock_that_does_not_run(home: Home, jobs: Jobs, db: Database) -> None
     found = examine(home, checkup.look_at_database)
 
     assert "1 jobs are due, one of them for 1 h" in failures(found, "clock")[0].says
+
+
+def test_a_provider_that_fails_is_a_warning(home: Home, db: Database) -> None:
+    """Who is left alone, and why, and who asked for patience."""
+    for _ in range(FAILURES):
+        accounts.fail(db, "hub", 0.5, actor="w1", says="503")
+    accounts.put_off(db, "twilio", db.now() + 3600 * SECOND)
+
+    found = examine(home, checkup.look_at_database)["accounts"]
+
+    assert [check.state.value for check in found] == ["warn", "warn"]
+    assert f"hub: it failed {FAILURES} times in a row and is left alone for" in found[0].says
+    assert "twilio: the provider asked for patience: nothing begins for 59 min" in found[1].says
 
 
 def test_a_hold_is_a_warning(home: Home, db: Database) -> None:

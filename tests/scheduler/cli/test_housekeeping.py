@@ -110,7 +110,8 @@ def test_connections_list(home: Home) -> None:
     """What the settings say; the secrets stay the references that they are."""
     (row,) = home.ask("connections", "list")
 
-    assert set(row) == {"name", "provider", "base_url", "identity", "owns", "protected", "never_probe", "proxy"}
+    said = {"name", "provider", "base_url", "identity", "owns", "protected", "never_probe", "proxy"}
+    assert set(row) == said | {"limits", "left", "retry_at", "failures", "broken_until"}
     assert row["identity"] == {"token": "env:HUB_TOKEN"}
     assert "the-hub-s-own" not in home.run("connections", "list").output
 

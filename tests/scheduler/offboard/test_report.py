@@ -34,7 +34,21 @@ LOADED = load([builtin()])
 RULES: Mapping[str, Rule] = {loaded.rule.id: loaded.rule for loaded in LOADED}
 AT = 1_800_000_000_000_000
 ANCHOR = Anchor(7, "c" * 64, AT, 3, 2, 1)
-BATCH = Batch("batch_1", BatchState.ENDED, "leavers.csv", "kim@desk", None, None, None, AT, AT, AT, abandoned=False)
+BATCH = Batch(
+    id="batch_1",
+    state=BatchState.ENDED,
+    name="leavers.csv",
+    requester="kim@desk",
+    plan=None,
+    source=None,
+    beat_at=None,
+    created_at=AT,
+    opened_at=AT,
+    watched_from=None,
+    says=None,
+    ended_at=AT,
+    abandoned=False,
+)
 CREDENTIAL = Credential(
     id="cred_1",
     fingerprint="f" * 64,

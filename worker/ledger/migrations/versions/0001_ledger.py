@@ -66,6 +66,8 @@ def create_credentials_and_jobs() -> None:
         sa.Column("plan_hash", sa.String(length=64), nullable=False),
         sa.Column("inputs", sa.JSON(), nullable=False),
         sa.Column("options", sa.JSON(), nullable=False),
+        sa.Column("account", sa.String(length=400), nullable=False),
+        sa.Column("cost", sa.Integer(), nullable=False),
         sa.Column("queue", sa.String(length=32), nullable=False),
         sa.Column("priority", sa.Integer(), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
@@ -192,7 +194,7 @@ def create_audit() -> None:
 def create_accounts_and_batches() -> None:
     op.create_table(
         "accounts",
-        sa.Column("connection", sa.String(length=120), nullable=False),
+        sa.Column("connection", sa.String(length=400), nullable=False),
         sa.Column("held_at", sa.BigInteger()),
         sa.Column("held_by", sa.Text()),
         sa.Column("held_why", sa.Text()),
