@@ -16,7 +16,7 @@ import structlog
 from rules.decision import SECOND
 from rules.errors import RevoqError
 from rules.leaving import MOST_ROUNDS, NEXT, Turn
-from scheduler.offboard.subjects import Their, Theirs, find, recall, residue
+from scheduler.offboard.subjects import Their, Theirs, find, has_account, recall, residue
 from scheduler.submit import check, new_job
 from worker.ledger import batches, leavers
 from worker.ledger.leavers import Leaver
@@ -54,7 +54,7 @@ def _advance(runtime: Runtime, leaver: Leaver) -> int:
     try:
         while leaver.turn in NEXT:
             under_way, parked = leavers.standing(database, leaver)
-            if under_way or (parked and leaver.turn is Turn.LAST):
+            if under_way or (parked and leaver.turn is Turn.LAST and has_account(runtime, leaver)):
                 leavers.save(database, leaver, look_at=database.now() + LOOK_EVERY)
                 return opened
             leaver, count = _look(runtime, leaver)

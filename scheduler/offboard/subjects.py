@@ -103,6 +103,11 @@ def recall(runtime: Runtime, leaver: Leaver, planned: Mapping[str, Any]) -> Thei
     return replace(their, order=replace(their.order, moved=planned.get("moved") or ""))
 
 
+def has_account(runtime: Runtime, leaver: Leaver) -> bool:
+    """Whether a rule ends the account itself, which waits for everything else of theirs."""
+    return any(route.turn is Turn.LAST for route in _routes(runtime, leaver))
+
+
 def residue(runtime: Runtime, leaver: Leaver) -> list[dict[str, Any]]:
     """What lives on although everything of a subject is ended, and until when."""
     return exposure((route.rule for route in _routes(runtime, leaver)), runtime.database.now())

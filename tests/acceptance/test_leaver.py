@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,6 @@ from tests.acceptance.system import System
 from tests.sandbox import Sandbox
 from tests.sandbox.fixtures import sandbox
 from tests.servers.hub import Hub
-from tests.servers.missing import report_missing
 from tests.servers.verdaccio import Verdaccio
 
 __all__ = ["sandbox"]
@@ -109,57 +106,3 @@ def test_a_plan_while_the_world_moves(hub_system: System, jupyterhub: Hub, tmp_p
     assert (again.returncode, "a plan is applied once" in again.stderr) == (2, True)
     events = [row["event"] for row in hub_system.ask("audit", "list", "--limit", "200")]
     assert {"plan →made", "plan approved", "plan →applied"} <= set(events)
-
-
-def sign(folder: Path, who: str, text: str) -> tuple[Path, str]:
-    """A signature by a new key, and the line that allows it."""
-    if shutil.which("ssh-keygen") is None:
-        report_missing("ssh-keygen", "install OpenSSH's client")
-    key = folder / who
-    words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", who, "-f", str(key)]
-    subprocess.run(words, check=True, capture_output=True)
-    words = ["ssh-keygen", "-Y", "sign", "-n", "revoq", "-f", str(key)]
-    done = subprocess.run(words, input=f"{text}\n".encode(), check=True, capture_output=True)
-    signature = folder / f"{who}.sig"
-    signature.write_bytes(done.stdout)
-    return signature, f"{who}@example.com {key.with_suffix('.pub').read_text()}"
-
-
-def test_the_requester_cannot_approve(build_system: Build, jupyterhub: Hub, sqlite_url: str, tmp_path: Path) -> None:
-    """Above the number nothing goes without a plan, nor without a signature, nor with the requester's own."""
-    jupyterhub.create_user("joe")
-    token = jupyterhub.create_token("joe", "laptop")[1]
-    allowed = tmp_path / "allowed_signers"
-    system = build_system(
-        sqlite_url,
-        connections=hub_connection(jupyterhub),
-        secrets={"HUB_TOKEN": jupyterhub.admin_token},
-        settings={"approval": {"above": 0, "by_another": True, "allowed_signers": str(allowed)}},
-    )
-    joe = ("--connection", "hub", "--subject", "joe")
-    direct = system.revoq("offboard", *joe)
-    plan = system.ask("offboard", *joe, "--dry-run")
-    requester = plan["requester"].partition("@")[0]
-    own, first = sign(tmp_path, requester, plan["hash"])
-    other, second = sign(tmp_path, "another", plan["hash"])
-    stray, _ = sign(tmp_path, "stranger", plan["hash"])
-    elsewhere, third = sign(tmp_path, "third", "0" * 64)
-    allowed.write_text(first + second + third)
-    approve = ("offboard", "--approve", plan["hash"])
-
-    refused = [system.revoq(*approve, "--signature", str(each)).stderr for each in (own, stray, elsewhere)]
-    unsigned = system.revoq(*approve)
-
-    assert "make a plan" in direct.stderr
-    assert "approval by another" in refused[0]
-    assert "nobody of" in refused[1]
-    assert "signed something else" in refused[2]
-    assert "has to be signed by another than" in unsigned.stderr
-    assert jupyterhub.status_of(token) == 200
-
-    system.start_all()
-    done = system.revoq(*approve, "--signature", str(other), "--wait", "--format", "json", within=120)
-
-    told = json.loads(done.stdout)
-    assert (told["approver"], told["authenticated"]) == ("another@example.com", True)
-    assert (told["by_verdict"], jupyterhub.status_of(token)) == ({"revoked": 1}, 403)

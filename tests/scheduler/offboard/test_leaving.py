@@ -229,6 +229,7 @@ def test_the_world_moved(bench: Bench, hub: Hub, tmp_path: Path) -> None:
     assert ended == {gone: "not_recognised", **dict.fromkeys(rest, "revoked")}
     (dana,) = leavers.of_batch(bench.runtime.database, done.loaded.batch)
     assert [each["id"] for each in dana.unplanned] == [new]
+    assert dana.turn is Turn.DONE
 
 
 def test_what_moved_parks(bench: Bench, hub: Hub, tmp_path: Path) -> None:
