@@ -85,7 +85,7 @@ def run(count: int) -> float:
         broker = start_broker(folder)
         stack.callback(broker.stop)
         secrets = {"HUB": sandbox.hub.add_token("revoq", admin=True).secret, "MAIL": sandbox.sendgrid.add_key().secret}
-        chosen = {"claim": "20s", "request_timeout": "8s", "ring_after": "30s", "log_level": "warning"}
+        chosen = {"claim": "20s", "request_timeout": "8s", "ring_after": "30s", "log_level": "info"}
         connections = settings_of(sandbox)
         database = postgres.create_database()
         system = System.build(folder, broker, database, connections=connections, secrets=secrets, settings=chosen)

@@ -18,6 +18,12 @@ def submit(bench: Bench, sandbox: Sandbox) -> str:
     return bench.submit("sendgrid.api_key", sandbox.sendgrid.add_key().secret, "sendgrid-demo")
 
 
+def broken_until(bench: Bench) -> int | None:
+    """Until when the account is left alone."""
+    standing = accounts.standings(bench.runtime.database).get("sendgrid-demo")
+    return None if standing is None else standing.broken_until
+
+
 def test_retry_after_holds_for_all_jobs_of_the_account(bench: Bench, sandbox: Sandbox) -> None:
     """429 for one job, and no other of that connection sends anything before the time; other connections go on."""
     first, second = submit(bench, sandbox), submit(bench, sandbox)
@@ -44,12 +50,12 @@ def test_a_provider_that_is_down_is_left_alone(sqlite_bench: Bench, sandbox: San
     jobs = [submit(bench, sandbox) for _ in range(FAILURES + 2)]
     sandbox.fault("sendgrid", status=503, headers={"Retry-After": "0"}, times=None)
     for job in jobs[:FAILURES]:
-        # Each fails for as long as it is tried under one claim; the breaker ends that for those that begin later.
-        carry(bench.runtime, job, "w1")
-
-    standing = accounts.standings(database)["sendgrid-demo"]
-    assert standing.failures >= FAILURES
-    assert standing.broken_until is not None
+        if broken_until(bench) is None:
+            # Each is tried for a while under one claim, and fails every time.
+            carry(bench.runtime, job, "w1")
+    assert broken_until(bench) is not None
+    # However slow this machine is, the rest is not over yet.
+    execute(database, "UPDATE accounts SET broken_until = :at", at=database.now() + 3600 * SECOND)
     calls = len(sandbox.calls("sendgrid"))
     assert carry(bench.runtime, jobs[-1], "w2") is None
     assert len(sandbox.calls("sendgrid")) == calls
