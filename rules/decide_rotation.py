@@ -207,7 +207,7 @@ class Rotating:
                     return self._when(find, last.at + int(self.plan.spacing * SECOND), "a key may yet appear")
                 return None
             case Outcome.OK:
-                return self._discard(find, last)
+                return self._discard(find, looks)
             case Outcome.AMBIGUOUS:
                 says = f"an answer was lost, and which of the new keys nobody holds cannot be told: {last.says}"
                 return Park(Reason.OUTCOME_UNKNOWN, says)
@@ -216,8 +216,12 @@ class Rotating:
             case _:
                 return self._refused(last)
 
-    def _discard(self, find: Planned, found: Record) -> Decision:
-        """Delete the key that nobody holds. Whether it is gone, the list tells; so a lost answer is no obstacle."""
+    def _discard(self, find: Planned, looks: Sequence[Record]) -> Decision:
+        """Delete the key that nobody holds. Whether it is gone, the list tells; so a lost answer is no obstacle.
+
+        A list may go on showing it for a while, so it is not asked again at once for ever.
+        """
+        found = looks[-1]
         step = self._one(Purpose.DISCARD)
         if step is None:
             return Park(Reason.OUTCOME_UNKNOWN, f"a key that nobody holds was made: {found.says}; delete it by hand")
@@ -228,7 +232,7 @@ class Rotating:
         if last.outcome in AGAIN:
             return self._again(step, tries)
         if last.outcome in {Outcome.OK, Outcome.ALREADY_GONE, Outcome.LOST}:
-            return Do(find)
+            return self._again(find, looks) if len(looks) > 1 else Do(find)
         refused = self._refused(last)
         return Park(refused.reason, f"a key that nobody holds lives on: {last.says}; delete it by hand, then retry")
 

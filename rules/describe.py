@@ -13,7 +13,7 @@ from itertools import combinations
 from rules.errors import BadInput
 from rules.lifecycle import Intent
 from rules.loader import LoadedRule, hosts_of
-from rules.plan import ACTOR, TOKEN, Plan, Planned, Purpose, groups_of, names_of_action, part_of
+from rules.plan import ACTOR, TOKEN, WAY_BACK, Plan, Planned, Purpose, groups_of, names_of_action, part_of
 from rules.planning import plan
 from rules.schema import Action, Condition, Pause, ProbeContent, Request, Rotation, Rule, Select, Step
 from rules.select import is_one_row
@@ -369,7 +369,7 @@ def _why_unprovable(rule: Rule) -> str:
 # ── a new key ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 SINK = "every sink"
-UNTOLD = frozenset({Purpose.FIND, Purpose.DISCARD, Purpose.ASK, Purpose.PROMOTE})
+UNTOLD = frozenset({Purpose.FIND, Purpose.DISCARD, Purpose.ASK, Purpose.PROMOTE}) | WAY_BACK
 """Steps of a rotation that are told with the one that they serve."""
 
 
@@ -389,6 +389,8 @@ def _rotates(loaded: LoadedRule) -> Iterator[str]:
     for number, planned in enumerate(told, start=1):
         yield f"{number}. {_sentence(f'{_where(rule, planned, made)}{_tell_rotation(rule, rotation, planned)}')}"
     yield "Whatever fails after the new key was made leaves it sealed, and revoq jobs retry goes on from there."
+    if any(planned.purpose is Purpose.PUT_BACK for planned in made.steps):
+        yield "Until the old key is retired, revoq jobs rollback puts it back, and deletes the new one."
 
 
 def _where(rule: Rule, planned: Planned, made: Plan) -> str:

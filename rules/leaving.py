@@ -72,7 +72,8 @@ def lists_a_person(rule: Rule) -> bool:
 
 def machine_rules(rules: Iterable[Rule], provider: str) -> list[Rule]:
     """The rules whose listing shows the machines of a whole account, among which a person's own may be."""
-    return [rule for rule in rules if rule.provider == provider and rule.listing and not lists_a_person(rule)]
+    ending = [rule for rule in rules if rule.provider == provider and rule.revocation is not None]
+    return [rule for rule in ending if rule.listing and not lists_a_person(rule)]
 
 
 def naming_variable(rule: Rule) -> str:

@@ -74,6 +74,18 @@ CHANGES = frozenset(
     | {Purpose.PUT_BACK, Purpose.TELL_BACK, Purpose.WITHDRAW}
 )
 """What changes something, at the provider or in a sink."""
+WAY_BACK = frozenset(
+    {
+        Purpose.STILL,
+        Purpose.PUT_BACK,
+        Purpose.SEEN_BACK,
+        Purpose.TELL_BACK,
+        Purpose.DEMOTE,
+        Purpose.WITHDRAW,
+        Purpose.GONE,
+    }
+)
+"""The steps of a rotation that a person turns back."""
 LOOKS = frozenset({Purpose.BEFORE, Purpose.ASK, Purpose.AFTER, Purpose.OURS, Purpose.TEST, Purpose.STILL, Purpose.GONE})
 """What only asks whether the credential works, or is disabled."""
 

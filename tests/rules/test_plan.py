@@ -219,7 +219,7 @@ def test_a_program_is_a_step_and_its_arguments_hold_no_secret(tmp_path: Path) ->
     assert [(step.purpose, step.repeatable, step.tied) for step in made.steps][-1] == (Purpose.ACT, False, True)
     with pytest.raises(RuleErrors, match="TOKEN is secret, and everybody on a machine can read arguments"):
         load_text(tmp_path, text.replace('"{{ KEY_ID }}"', '"{{ TOKEN | b64enc }}"'))
-    with pytest.raises(RuleErrors, match="exactly one of request, command, aws, pause"):
+    with pytest.raises(RuleErrors, match="exactly one of request, command, aws, alike, pause"):
         load_text(tmp_path, text.replace("            command:", "            pause: 5s\n            command:"))
     with pytest.raises(RuleErrors, match="absolute path"):
         load_text(tmp_path, text.replace("/usr/bin/end", "end"))

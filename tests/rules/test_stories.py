@@ -21,7 +21,11 @@ GOOD = {
     Purpose.ACT: Outcome.OK,
     Purpose.AFTER: Outcome.DEAD,
 }
-RULES = [loaded for loaded in load([builtin()]) if not any(step.disables for step in loaded.rule.steps)]
+RULES = [
+    loaded
+    for loaded in load([builtin()])
+    if loaded.rule.revocation is not None and not any(step.disables for step in loaded.rule.steps)
+]
 
 
 def names_of(loaded: LoadedRule) -> set[str]:
