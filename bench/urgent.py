@@ -28,6 +28,7 @@ from tests.sandbox.sendgrid import Key
 from tests.servers.broker import start_broker
 from tests.servers.database import running_postgres
 from worker.ledger import batches
+from worker.log import configure
 from worker.runtime import Runtime, build
 from worker.settings import load_settings, using
 
@@ -95,6 +96,7 @@ def run(count: int) -> float:
         os.environ.update(secrets)
         settings = load_settings()
         stack.enter_context(using(settings))
+        configure(settings.model_copy(update={"log_level": "error"}))
         runtime = build(settings)
         stack.callback(runtime.database.dispose)
         return compare(system, runtime, sandbox, write_file(folder, sandbox, count), count)
