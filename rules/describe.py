@@ -415,7 +415,7 @@ TOLD = {
     Purpose.GRANT: "it gives the new key what the old one has in the step {name}: {call}",
     Purpose.TEST: "the new key has to work before anybody is told of it: {call}",
     Purpose.DELIVER: "every sink is given {record}{one}",
-    Purpose.READ_BACK: "every sink is read, and has to hold {record} as it was given",
+    Purpose.READ_BACK: "every sink is read, and has to hold {record} as given",
     Purpose.PAUSE: "for {span} both keys work",
     Purpose.USED: "where the old key was used since then, it stops for a person: {call}",
     Purpose.ACT: "it {verb} the old key in the step {name}: {call}",

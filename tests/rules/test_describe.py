@@ -223,3 +223,43 @@ def test_what_asking_leaves_behind_is_told() -> None:
     assert "taken away again each time: POST <BASE_URL>/api/v1/auth/revoke." in with_key
     assert "taken away" not in without
     assert "the answer has to say dead" in without
+
+
+def test_a_key_that_is_replaced_in_place() -> None:
+    """What is asked of whom, with which key, and what becomes of an answer that was lost."""
+    assert told(CATALOGUE.get("keyring.rolled"))["How its key is replaced"] == flow("""
+        1. It looks up in the step target: GET <BASE_URL>/v1/keys (signed by the connection); it reads the list page by
+        page to its end, finds the one row that fits, and takes NAME and OWNER out of it.
+
+        2. Every sink has to be ready and to hold the key that is replaced, for <NAME>.
+
+        3. It asks whether the old key works, and goes on either way: GET <BASE_URL>/v1/whoami (with the old key).
+
+        4. It makes the new key in the step roll: POST <BASE_URL>/v1/keys/<KEY_ID>/roll (signed by the connection);
+        where the answer is lost, the old key tells: it works, and it is sent again; it is dead, and that at once.
+
+        5. The new key has to work before anybody is told of it: GET <BASE_URL>/v1/whoami (with the new key).
+
+        6. Every sink is given id and key, as one.
+
+        7. Every sink is read, and has to hold id and key as given.
+
+        8. The old key has to be dead: GET <BASE_URL>/v1/whoami (with the old key).
+
+        Whatever fails after the new key was made leaves it sealed, and revoq jobs retry goes on from there.
+    """)
+
+
+def test_a_key_that_is_replaced_by_a_second_one() -> None:
+    """Beside the old one, which is retired at the end; a step that only a variable asks for says so."""
+    twin = told(CATALOGUE.get("pangolin.service_user"))["How its key is replaced"]
+
+    assert any("finds what nobody holds, deletes it, and makes another one" in sentence for sentence in twin)
+    assert any("With --var X_API_KEY, it looks up in the step as_api_key" in sentence for sentence in twin)
+    assert any("For 1 hour both keys work." in sentence for sentence in twin)
+    ends = [sentence.partition(". ")[2] for sentence in twin if "the old key in the step" in sentence]
+    assert [end.partition(":")[0] for end in ends] == [
+        "It disables the old key in the step disable_old",
+        "It ends the old key in the step delete_old",
+    ]
+    assert "How its key is replaced" not in told(CATALOGUE.get("pangolin.token"))

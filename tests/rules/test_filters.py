@@ -50,6 +50,11 @@ def fill(source: str) -> str:
         ("'' | unix_timestamp_ms", "1773145801500"),
         ("'' | iso_timestamp_no_frac", "2026-03-10T12:30:01Z"),
         ("'' | rfc1123_date", "Tue, 10 Mar 2026 12:30:01 GMT"),
+        ("'2026-03-15T12:00:00Z' | days_until", "5"),
+        ("'2026-03-15T23:00:00+02:00' | days_until", "5"),
+        ("'2026-03-10T12:30:02Z' | days_until", "1"),
+        ("'2026-02-28T12:00:00Z' | plus_days: 1", "2026-03-01T12:00:00+00:00"),
+        ("'2026-03-01T01:00:00+02:00' | plus_days: -1", "2026-02-27T23:00:00+00:00"),
         ("'' | uuid", "00010203-0405-4607-8809-0a0b0c0d0e0f"),
     ],
 )
@@ -91,3 +96,19 @@ def test_a_value_kept_as_json_stays_one_value() -> None:
     for unfit in ('["a"], "admin": true', "", "mail.send", '"a'):
         with pytest.raises(TemplateError, match="json: true"):
             body.fill({"SCOPES": unfit}, Place.BODY_JSON)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "'2026-03-10T12:30:01Z' | days_until",
+        "'2026-03-15T12:00:00' | days_until",
+        "'next week' | days_until",
+        "'2026-03-15T12:00:00Z' | plus_days: 'a few'",
+        "'9999-12-31T12:00:00Z' | plus_days: 2",
+    ],
+)
+def test_no_time_to_reckon_with(source: str) -> None:
+    """A time that has passed, one without its offset, and what is no time or no number."""
+    with pytest.raises(TemplateError, match=r"passed|such as 2026|whole number"):
+        fill(f"{{{{ {source} }}}}")

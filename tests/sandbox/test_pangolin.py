@@ -299,3 +299,40 @@ def test_clean_up(sandbox: Sandbox, admin: Token, user: User) -> None:
     assert ask(sandbox, admin, "POST", "/api/v1/auth/tokens/cleanup").json()["count"] == 0
     token = sandbox.pangolin.add_token(user.id)
     assert ask(sandbox, token, "POST", "/api/v1/auth/tokens/cleanup").status_code == 403
+
+
+SCOPE = {"type": "catalog", "catalog_id": UNKNOWN}
+
+
+@pytest.mark.parametrize(("store", "again"), [("memory", 201), ("postgres", 500)])
+def test_roles_hang_on_the_id(
+    sandbox: Sandbox, admin: Token, service_user: ServiceUser, user: User, store: str, again: int
+) -> None:
+    """An admin gives them, to a service user too; a second time PostgreSQL stumbles over the row."""
+    sandbox.switch("pangolin", store=store)
+    role = sandbox.pangolin.add_role("reader", {"scope": SCOPE, "actions": ["read"]})
+    path, body = f"{USERS}/{service_user.id}/roles", {"role-id": role.id}
+
+    assert ask(sandbox, sandbox.pangolin.add_login(user.id), "POST", path, json=body).status_code == 403
+    assert ask(sandbox, admin, "POST", path, json={"role_id": role.id}).status_code == 422
+    assert [ask(sandbox, admin, "POST", path, json=body).status_code for _ in range(2)] == [201, again]
+    (row,) = ask(sandbox, admin, "GET", path).json()
+    assert (row["id"], row["tenant-id"]) == (role.id, sandbox.pangolin.tenant)
+
+
+@pytest.mark.parametrize(("store", "listed"), [("memory", 2), ("postgres", 3)])
+def test_permissions_hang_on_the_id(
+    sandbox: Sandbox, admin: Token, service_user: ServiceUser, store: str, listed: int
+) -> None:
+    """As often as they are given; PostgreSQL lists those of roles among them, each time under another id."""
+    sandbox.switch("pangolin", store=store)
+    sandbox.pangolin.add_role("reader", {"scope": SCOPE, "actions": ["read"]}, to=service_user.id)
+    body = {"user-id": service_user.id, "scope": SCOPE, "actions": ["read", "list"]}
+    root = sandbox.pangolin.add_login(sandbox.pangolin.add_user("root", "root").id)
+
+    assert ask(sandbox, root, "POST", "/api/v1/permissions", json=body).status_code == 403
+    assert [ask(sandbox, admin, "POST", "/api/v1/permissions", json=body).status_code for _ in range(2)] == [201, 201]
+    lists = [ask(sandbox, admin, "GET", f"/api/v1/permissions?user={service_user.id}").json() for _ in range(2)]
+    assert [len(rows) for rows in lists] == [listed, listed]
+    same = {row["id"] for row in lists[0]} & {row["id"] for row in lists[1]}
+    assert len(same) == 2
