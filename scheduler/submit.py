@@ -156,11 +156,16 @@ def rehearse(runtime: Runtime, checked: Checked) -> Rehearsal:
 def fingerprint_of(runtime: Runtime, order: Order) -> str:
     """What tells the order's credential from every other: of its secret, or of what names it.
 
-    What is rotated is its target, whoever hands its key in: two rotations of one target at once would be one too many.
+    What is rotated is its target, whoever hands its key in and whatever else is said of it: two rotations of one target
+    at once would be one too many.
     """
-    named = order.intent is Intent.ROTATE and bool(order.variables)
-    secret = None if named else order.secret
-    return runtime.safe.fingerprint(secret or _named(order.variables))
+    if order.intent is not Intent.ROTATE or not order.variables:
+        return runtime.safe.fingerprint(order.secret or _named(order.variables))
+    variables = runtime.catalogue.get(order.rule).rule.variables
+    naming = {
+        name: value for name, value in order.variables.items() if name in variables and variables[name].identifies
+    }
+    return runtime.safe.fingerprint(_named(naming or order.variables))
 
 
 def new_job(runtime: Runtime, checked: Checked) -> NewJob:
