@@ -82,7 +82,7 @@ class Account:
         """What rules may know of our identity: the fields that it has to have and that are no secrets."""
         names = self.provider.actor_names if self.provider is not None and self.signs else {}
         known = self._known() if names else {}
-        return {name: value for name, field in names.items() if isinstance(value := known[field.upper()], str)}
+        return {name: value for name, field in names.items() if isinstance(value := known.get(field.upper()), str)}
 
     def bases(self, loaded: LoadedRule, given: Mapping[str, str]) -> dict[str, str]:
         """The base URLs of a rule as this connection binds them."""
