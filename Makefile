@@ -2,8 +2,8 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-# Each pytest worker starts servers of its own: more than four would only get in each other's way.
-PYTEST_ARGS ?= -n logical --maxprocesses=4
+# Most of a test is waiting, so three workers pay even on two cores; each starts servers of its own.
+PYTEST_ARGS ?= -n 3
 
 bin := $(VENV)/bin
 pip := $(bin)/python -m pip --disable-pip-version-check
