@@ -49,7 +49,8 @@ def test_service_users(home: Home, sandbox: Sandbox) -> None:
 
     assert result.exit_code == 0
     assert [row["shown"]["name"] for row in rows] == ["etl", "ci"]
-    assert set(rows[0]["shown"]) == {"id", "name", "role", "active", "expires_at", "last_used"}
+    told = {"id", "name", "role", "active", "created_at", "created_by", "expires_at", "last_used"}
+    assert set(rows[0]["shown"]) == told
     assert "pgl_" not in result.output + repr(rows)
     assert not any(sandbox.pangolin.is_alive(token) for token in sandbox.pangolin.tokens.values())
 
