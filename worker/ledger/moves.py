@@ -592,7 +592,7 @@ def roll_back(db: Database, job_id: str, *, actor: str, why: str) -> None:
 
 def _check_way_back(conn: Connection, job: Job) -> None:
     """There has to be a new key, an old one that nobody began to retire, and a plan that knows the way."""
-    if not any(step["purpose"] == Purpose.PUT_BACK for step in job.plan["steps"]):
+    if not any(step["purpose"] == Purpose.PUT_BACK for step in job.plan.get("steps", ())):
         raise MoveRefused(f"{job.id} has no way back: its rule does not keep an old key that could be put back")
     taken = select(steps.c.purpose, steps.c.outcome).where(steps.c.job == job.id)
     done = [(row.purpose, row.outcome) for row in conn.execute(taken)]

@@ -305,6 +305,6 @@ def test_what_has_no_way_back_is_not_turned_back(home: Home, jobs: Jobs, db: Dat
 
     result = home.run("jobs", "rollback", claim.job.id, "--reason", "the new key does not do")
 
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "has no way back" in result.stderr
     assert reads.job(db, claim.job.id).state is State.PARKED
