@@ -54,6 +54,7 @@ OF_VERDICT = {
     Verdict.DELIVERED_UNCONFIRMED: Standing.UNPROVABLE,
     Verdict.ALIVE: Standing.ALIVE,
     Verdict.RESTORED: Standing.ALIVE,
+    Verdict.ROLLED_BACK: Standing.ALIVE,
 }
 OF_STATE = {
     State.QUEUED: Standing.UNDER_WAY,
