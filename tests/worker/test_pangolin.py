@@ -341,6 +341,7 @@ def test_service_users_are_listed(bench: Bench, sandbox: Sandbox, target: Servic
 
     assert {row["id"] for row in found.rows} == ours
     shown = next(row["shown"] for row in found.rows if row["id"] == target.id)
+    assert isinstance(shown, dict)
     told = {"id": target.id, "name": "etl", "role": "tenant-user", "active": "true"}
     assert {name: value for name, value in shown.items() if not name.startswith("created")} == told
     assert "pgl_" not in json.dumps(found.rows)
