@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from rules.decision import SECOND
 from rules.plan import Plan, Purpose
 from rules.schema import Limits
+from rules.units import SECOND
 
 REQUEST = 1000
 """Tokens of one request."""

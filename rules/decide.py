@@ -15,7 +15,6 @@ from rules.decide_rotation import decide_rotation
 from rules.decision import (
     AGAIN,
     REFUSALS,
-    SECOND,
     TELLING,
     Decision,
     Do,
@@ -30,6 +29,7 @@ from rules.decision import (
 )
 from rules.lifecycle import Intent, Outcome, Reason, Verdict
 from rules.plan import Plan, Planned, Purpose
+from rules.units import SECOND
 
 NO_WORD = "the rule's probe did not say alive, and has no word for dead"
 ORDERED = frozenset({Purpose.BEFORE, Purpose.READ, Purpose.PAUSE, Purpose.ACT})

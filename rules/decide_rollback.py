@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from rules.decide_rotation import Rotating
-from rules.decision import SECOND, TELLING, Decision, Do, Facts, Finish, Park, Record
+from rules.decision import TELLING, Decision, Do, Facts, Finish, Park, Record
 from rules.lifecycle import Outcome, Reason, Verdict
 from rules.plan import Plan, Planned, Purpose
+from rules.units import SECOND
 
 BOTH_LIVE = "no key was deleted; mend it, and retry goes on from there"
 

@@ -10,23 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from rules.decision import (
-    AGAIN,
-    REFUSALS,
-    SECOND,
-    TELLING,
-    Decision,
-    Do,
-    Facts,
-    Finish,
-    Park,
-    Record,
-    Wait,
-    backoff,
-    in_a_row,
-)
+from rules.decision import AGAIN, REFUSALS, TELLING, Decision, Do, Facts, Finish, Park, Record, Wait, backoff, in_a_row
 from rules.lifecycle import Intent, Outcome, Reason, Verdict
 from rules.plan import Plan, Planned, Purpose
+from rules.units import SECOND
 
 NOT_TOUCHED = "the old key was not touched"
 LOOKED_FOR = 2

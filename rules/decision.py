@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from rules.lifecycle import Outcome, Reason, Verdict
 from rules.plan import Planned, Purpose
 
-SECOND = 1_000_000
-"""Times are microseconds, as in the ledger."""
 FIRST_DELAY = 1.0
 LONGEST_DELAY = 3600.0
 AGAIN = frozenset({Outcome.RETRY, Outcome.NOT_SENT})

@@ -11,10 +11,10 @@ from enum import StrEnum
 from typing import Any
 
 from rules.checks import SUBJECT
-from rules.decision import SECOND
 from rules.errors import BadInput
 from rules.schema import Rule
 from rules.template import compile_template
+from rules.units import SECOND
 
 
 class Turn(StrEnum):

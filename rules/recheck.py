@@ -15,8 +15,8 @@ from rules.loader import LoadedRule
 from rules.plan import TOKEN, Plan, groups_of
 from rules.planning import plan
 from rules.schema import Rule
+from rules.units import SECOND
 
-SECOND = 1_000_000
 SWEPT = 24
 """What a provider forgets it may sweep a little later, and refuse a repetition until then: a 24th part is waited."""
 PROVED = frozenset({Verdict.REVOKED, Verdict.ALREADY_REVOKED, Verdict.DISABLED})

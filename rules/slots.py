@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-from rules.decision import SECOND
 from rules.errors import BadInput
 from rules.lifecycle import Intent, TargetState
 from rules.schema import Listing
 from rules.select import Candidate, read_time
 from rules.template import Place, compile_template
+from rules.units import SECOND
 
 # ── who is meant ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -29,10 +29,11 @@ from rules.lifecycle import Intent, SlotState, TargetState
 from rules.loader import LoadedRule
 from rules.schema import Rule
 from rules.slots import Chosen, Finished, Member, Row, Stop, Wanted, choose, is_overdue, next_move, read_row
+from rules.units import SECOND
 from scheduler.submit import Order, check, new_job, ring_jobs
 from worker.app import BULK, ROTATION
 from worker.ledger import slots
-from worker.ledger.rows import SECOND, NewSlot, SlotKey, SlotRow, TargetRow
+from worker.ledger.rows import NewSlot, SlotKey, SlotRow, TargetRow
 from worker.listing import list_credentials
 from worker.runtime import Runtime
 from worker.schedules import Schedule, micros

@@ -12,7 +12,8 @@ from rules.errors import BadInput
 from rules.lifecycle import Intent, Outcome, Reason, Verdict
 from rules.plan import ACTOR, Plan, Purpose
 from rules.planning import plan
-from rules.recheck import DONE, ENDED, SECOND, Ended, Found, Kind, expiry, kinds_of, lapse_of, look_plan, series
+from rules.recheck import DONE, ENDED, Ended, Found, Kind, expiry, kinds_of, lapse_of, look_plan, series
+from rules.units import SECOND
 from worker.case import Case
 from worker.ledger import reads, rechecks
 from worker.ledger.moves import Also

@@ -10,7 +10,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from rules.decision import SECOND, Decision, Facts, Park, Record
+from rules.decision import Decision, Facts, Park, Record
 from rules.errors import BadInput, RevoqError
 from rules.guard import Guards, Who, refuse
 from rules.lifecycle import Outcome, Reason
@@ -21,6 +21,7 @@ from rules.schema import Rule
 from rules.schema.rotation import LAST_USED
 from rules.secret import Secret
 from rules.select import read_time
+from rules.units import SECOND
 from worker import steps
 from worker.connections import Account
 from worker.errors import ConnectionUnusable, UnknownConnection

@@ -15,11 +15,12 @@ import structlog
 
 from rules.budget import NO_REQUEST, rest
 from rules.decide import decide
-from rules.decision import SECOND, Decision, Do, Expire, Finish, Park, Wait, backoff
+from rules.decision import Decision, Do, Expire, Finish, Park, Wait, backoff
 from rules.errors import RevoqError
 from rules.lifecycle import Outcome, Reason, Verdict
 from rules.plan import CHANGES, Planned
 from rules.trouble import Trouble, classify
+from rules.units import SECOND
 from worker.aftercare import after_end, after_look
 from worker.case import Case
 from worker.dossier import NotReady, unformed

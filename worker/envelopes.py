@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, fields
 
 from rules.secret import Secret
+from rules.units import SECOND
 from worker.ledger.rows import SealedSecret
 from worker.safe import Safe, Sealed, new_secret_id
-
-SECOND = 1_000_000
 
 TOKEN_KIND = "token"  # noqa: S105 - the kind of row that holds the credential itself
 EXTRACTED = "extracted"

@@ -15,7 +15,7 @@ from secrets import token_bytes
 from typing import Any
 
 from rules.decide import decide
-from rules.decision import SECOND, Decision, Do, Wait
+from rules.decision import Decision, Do, Wait
 from rules.errors import RevoqError
 from rules.lifecycle import Outcome
 from rules.loader import LoadedRule
@@ -24,6 +24,7 @@ from rules.request import Shown, show
 from rules.schema import Step
 from rules.schema.rotation import JOB
 from rules.secret import Secret
+from rules.units import SECOND
 from worker.dossier import Dossier, NotReady, Terms, unformed
 from worker.errors import ConnectionUnusable, ExchangeError
 from worker.ledger import reads

@@ -7,19 +7,22 @@ from collections.abc import Collection, Iterator, Mapping
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import Field, field_validator, model_validator
 
 from rules.calendar import Blackout, Calendar, check_cron
-from rules.decision import SECOND
 from rules.errors import UnknownRule
 from rules.lifecycle import Intent
-from rules.loader import Catalogue
 from rules.schema import Duration, Model
+from rules.units import SECOND
 from worker import sources
 from worker.errors import SettingsError
+
+if TYPE_CHECKING:
+    # Settings are read by every verb, and few of them need the rules.
+    from rules.loader import Catalogue
 
 Span = Annotated[Duration, Field(gt=0)]
 Place = tuple[str, ...]

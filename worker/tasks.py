@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 
 from celery.exceptions import Retry
 
-from rules.decision import SECOND, Decision, Park, Wait
+from rules.decision import Decision, Park, Wait
 from rules.lifecycle import Intent
+from rules.units import SECOND
 from worker.app import app
 from worker.engine import carry
 from worker.runtime import runtime

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from rules.decision import SECOND
 from rules.errors import RevoqError, RuleErrors
 from rules.lifecycle import INCIDENTS
 from rules.loader import builtin, read
 from rules.secret import Secret
+from rules.units import SECOND
 from scheduler.app import CLOCK
 from scheduler.cli.accounts import tell_trouble
 from scheduler.cli.answering import ask_workers

@@ -17,13 +17,14 @@ from rules.errors import BadInput
 from rules.leaving import estimate
 from rules.lifecycle import Intent
 from rules.secret import Secret
+from rules.units import SECOND
 from scheduler.cli.rehearsing import says_of, would
 from scheduler.offboard.loading import AnySource, Step, Survey, results_of
 from scheduler.offboard.orders import Asked, Clerk, Leaving, Ready
 from scheduler.offboard.rounds import preview
 from scheduler.offboard.subjects import Leaver, residue
 from scheduler.submit import Checked, Order, check, fingerprint_of, rehearse
-from worker.envelopes import SECOND, open_row, seal_row
+from worker.envelopes import open_row, seal_row
 from worker.ledger import audit, plans
 from worker.ledger.plans import PlanRow
 from worker.ledger.rows import SealedSecret

@@ -18,9 +18,10 @@ from rules.lifecycle import REASONS, VERDICTS, BatchState, Intent, Outcome, Reas
 from rules.plan import LOOKS, Purpose
 from rules.recheck import LEAK
 from rules.schema import Rule
+from rules.units import SECOND
 from worker.ledger.batches import Batch
 from worker.ledger.reports import Anchor, Entry, Residual
-from worker.ledger.rows import SECOND, Step
+from worker.ledger.rows import Step
 
 Key = TypeVar("Key")
 SIGN_IN = re.compile(r"\b(password|log ?in|signing in)\b", re.IGNORECASE)

@@ -13,9 +13,9 @@ from typing import Any
 
 import structlog
 
-from rules.decision import SECOND
 from rules.errors import RevoqError
 from rules.leaving import MOST_ROUNDS, NEXT, Turn
+from rules.units import SECOND
 from scheduler.offboard.subjects import Their, Theirs, find, has_account, recall, residue
 from scheduler.submit import check, new_job
 from worker.ledger import batches, leavers

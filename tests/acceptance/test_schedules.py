@@ -19,6 +19,7 @@ from sqlalchemy import select
 
 from rules.calendar import read_moment
 from rules.lifecycle import SlotState, TargetState
+from rules.units import SECOND
 from tests.acceptance.conftest import Build
 from tests.acceptance.system import System
 from tests.sandbox import Sandbox
@@ -28,7 +29,6 @@ from tests.scheduler.listed import CONNECTION, RULE, connect, write_rule
 from tests.servers.missing import report_missing
 from worker.ledger import audit
 from worker.ledger.database import Database
-from worker.ledger.rows import SECOND
 from worker.ledger.tables import jobs, slot_targets, slots
 
 __all__ = ["sandbox"]

@@ -22,10 +22,10 @@ from rules.budget import (
     spend,
     strictest,
 )
-from rules.decision import SECOND
 from rules.lifecycle import Intent
 from rules.plan import Plan, Planned, Purpose
 from rules.schema import Limits
+from rules.units import SECOND
 
 
 def limits_of(requests: int, per: str) -> Limits:

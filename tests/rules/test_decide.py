@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rules.decide import decide
-from rules.decision import SECOND, Decision, Do, Expire, Facts, Finish, Park, Record, Wait, backoff
+from rules.decision import Decision, Do, Expire, Facts, Finish, Park, Record, Wait, backoff
 from rules.lifecycle import Intent, Outcome, Reason, Verdict
 from rules.plan import Plan, Planned, Purpose
+from rules.units import SECOND
 
 NOW = 1_000_000 * SECOND
 

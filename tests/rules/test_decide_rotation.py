@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rules.decide import decide
-from rules.decision import SECOND, Do, Facts, Finish, Park, Record, Wait
+from rules.decision import Do, Facts, Finish, Park, Record, Wait
 from rules.lifecycle import Intent, Outcome, Reason, Verdict
 from rules.loader import load
 from rules.plan import ACTOR, Plan, Purpose
 from rules.planning import plan
+from rules.units import SECOND
 from tests.worker.bench import SANDBOX_RULES
 
 CATALOGUE = load([SANDBOX_RULES])

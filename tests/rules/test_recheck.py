@@ -14,20 +14,8 @@ from rules.errors import BadInput
 from rules.lifecycle import Intent, Outcome, Reason, Verdict
 from rules.loader import builtin, load
 from rules.plan import Plan, Planned, Purpose
-from rules.recheck import (
-    SECOND,
-    Due,
-    Ended,
-    Kind,
-    Past,
-    expiry,
-    kinds_of,
-    lapse_of,
-    look_plan,
-    refuse_again,
-    series,
-    told_leak,
-)
+from rules.recheck import Due, Ended, Kind, Past, expiry, kinds_of, lapse_of, look_plan, refuse_again, series, told_leak
+from rules.units import SECOND
 
 CATALOGUE = load([builtin()])
 HOUR = 3600 * SECOND

@@ -14,6 +14,7 @@ from sqlalchemy import func, select, update
 from rules.calendar import read_moment
 from rules.errors import BadInput
 from rules.lifecycle import Intent, SlotState, TargetState, Verdict
+from rules.units import SECOND
 from scheduler.schedules import LIST_AGAIN, advance, find_targets, list_overdue, open_due, open_now, rehearse
 from scheduler.submit import Order, check, new_job
 from tests.sandbox import Sandbox
@@ -26,7 +27,7 @@ from tests.worker.ledger.samples import at_once, findings
 from worker.client import hang_up
 from worker.ledger import moves, reads, slots
 from worker.ledger.database import Database
-from worker.ledger.rows import SECOND, SlotRow, TargetRow
+from worker.ledger.rows import SlotRow, TargetRow
 from worker.ledger.tables import jobs, schedules, slot_targets
 from worker.ledger.tables import slots as slots_table
 from worker.schedules import Schedule

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rules.decision import SECOND
 from rules.lifecycle import State, Verdict
+from rules.units import SECOND
 from tests.sandbox import Sandbox
 from tests.worker.bench import Bench, open_bench
 from worker.ledger import reads

@@ -5,12 +5,12 @@ from __future__ import annotations
 from rules.budget import capacity
 from rules.lifecycle import State, Verdict
 from rules.trouble import FAILURES
+from rules.units import SECOND
 from tests.sandbox import Sandbox
 from tests.worker.bench import Bench
 from tests.worker.ledger.samples import execute
 from worker.engine import carry
 from worker.ledger import accounts, moves, reads
-from worker.ledger.rows import SECOND
 
 
 def submit(bench: Bench, sandbox: Sandbox) -> str:

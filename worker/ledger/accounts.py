@@ -14,10 +14,10 @@ from sqlalchemy import Connection, and_, func, or_, select, update
 from rules.budget import Bucket, refill
 from rules.schema import Limits
 from rules.trouble import rest_after
+from rules.units import SECOND
 from worker.ledger import audit
 from worker.ledger import statements as sql
 from worker.ledger.database import Database
-from worker.ledger.rows import SECOND
 from worker.ledger.tables import accounts
 
 LimitsOf = Callable[[str, str], Limits | None]

@@ -29,12 +29,13 @@ from sqlalchemy import (
 
 from rules.errors import BadInput, MoveRefused
 from rules.lifecycle import OPEN, BatchState, Reason, State, Verdict
+from rules.units import SECOND
 from worker.ledger import audit, moves
 from worker.ledger import statements as sql
 from worker.ledger.accounts import LimitsOf, unlimited
 from worker.ledger.bells import is_silent, ring_fairly
 from worker.ledger.database import Database, Lock, lock
-from worker.ledger.rows import SECOND, Count, NewJob, Ring, SealedSecret, job_of
+from worker.ledger.rows import Count, NewJob, Ring, SealedSecret, job_of
 from worker.ledger.tables import audit as audit_rows
 from worker.ledger.tables import batches, credentials, jobs, joined, leavers, secrets
 

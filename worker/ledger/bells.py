@@ -13,9 +13,10 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, case, exists, func,
 from rules.budget import Candidate, Purse, choose, spend, strictest
 from rules.lifecycle import Intent
 from rules.schema import Limits
+from rules.units import SECOND
 from worker.ledger import accounts
 from worker.ledger.accounts import LimitsOf
-from worker.ledger.rows import SECOND, URGENT, Ring
+from worker.ledger.rows import URGENT, Ring
 from worker.ledger.tables import accounts as table
 from worker.ledger.tables import jobs, steps
 

@@ -25,8 +25,8 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from rules.units import SECOND
 from worker.errors import SchemaMismatch, SettingsError
-from worker.ledger.rows import SECOND
 
 BUSY_TIMEOUT = 30
 """Seconds for which a writer waits for the one before it on SQLite."""

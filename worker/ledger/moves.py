@@ -19,26 +19,14 @@ from sqlalchemy import Connection, and_, func, select, update
 from rules.errors import BadInput, MoveRefused
 from rules.lifecycle import MOVES, OPEN, Outcome, Reason, State, StepState, Verdict
 from rules.plan import Purpose
+from rules.units import SECOND
 from worker.errors import ClaimLost, Held, UnknownJob
 from worker.ledger import audit, stages
 from worker.ledger import statements as sql
 from worker.ledger.accounts import LimitsOf, unlimited
 from worker.ledger.bells import is_silent, ring_fairly
 from worker.ledger.database import Database, Lock, lock
-from worker.ledger.rows import (
-    EVERYTHING,
-    SECOND,
-    Claim,
-    Head,
-    Hold,
-    Job,
-    NewJob,
-    Ring,
-    SealedSecret,
-    Staged,
-    Submitted,
-    job_of,
-)
+from worker.ledger.rows import EVERYTHING, Claim, Head, Hold, Job, NewJob, Ring, SealedSecret, Staged, Submitted, job_of
 from worker.ledger.tables import accounts, credentials, jobs, secrets, steps
 
 BACK = "goes_back"

@@ -14,7 +14,8 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, and_, exists, func, insert, select, update
 
 from rules.lifecycle import OPEN, Intent, State, Verdict
-from rules.recheck import SECOND, Due, Found, Kind, Past
+from rules.recheck import Due, Found, Kind, Past
+from rules.units import SECOND
 from worker.ledger import moves
 from worker.ledger.database import Database, Lock, lock
 from worker.ledger.rows import Job, NewJob, SealedSecret, Submitted

@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import RowMapping
 
 from rules.lifecycle import Intent, Outcome, SlotState, Stage, State, StepState, TargetState, Verdict
+from rules.units import SECOND
 
-SECOND = 1_000_000
-"""Times and spans are counted in microseconds."""
 URGENT = "urgent"
 """The queue of incidents."""
 EVERYTHING = "*"

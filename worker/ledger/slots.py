@@ -15,9 +15,10 @@ from sqlalchemy import Connection, Table, Update, and_, func, insert, or_, selec
 from sqlalchemy.dialects import postgresql, sqlite
 
 from rules.lifecycle import OPEN, Intent, SlotState, Stage, State, TargetState, Verdict, ended_well
+from rules.units import SECOND
 from worker.ledger import audit, moves
 from worker.ledger.database import Database
-from worker.ledger.rows import SECOND, NewJob, NewSlot, SlotKey, SlotRow, Submitted, TargetRow, slot_of, target_of
+from worker.ledger.rows import NewJob, NewSlot, SlotKey, SlotRow, Submitted, TargetRow, slot_of, target_of
 from worker.ledger.statements import locking
 from worker.ledger.tables import credentials, jobs, schedules, slot_targets, slots
 

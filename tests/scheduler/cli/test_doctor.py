@@ -9,12 +9,12 @@ import click
 import pytest
 
 from rules.trouble import FAILURES
+from rules.units import SECOND
 from scheduler.cli import checkup
 from scheduler.cli.checkup import Check, Health, attempt
 from tests.scheduler.cli.conftest import PAIRED, Home, Jobs
 from worker.ledger import accounts, moves
 from worker.ledger.database import Database
-from worker.ledger.rows import SECOND
 from worker.settings import Settings, load_settings
 
 Found = dict[str, list[Check]]

@@ -10,10 +10,11 @@ from rules.budget import REQUEST, capacity
 from rules.lifecycle import State
 from rules.schema import Limits
 from rules.trouble import FAILURES
+from rules.units import SECOND
 from tests.worker.ledger.samples import at_once, column, execute, findings, looked, new_job
 from worker.ledger import accounts, batches, moves, reads
 from worker.ledger.database import Database
-from worker.ledger.rows import SECOND, Ring
+from worker.ledger.rows import Ring
 
 HOURLY = Limits.model_validate({"requests": 50, "per": "24h"})
 """Ten requests at once, and then none for half an hour."""
