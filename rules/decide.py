@@ -8,13 +8,12 @@ takes a job over decides exactly as the one before it would have.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import takewhile
 
+from rules.course import SETTLING, Course
 from rules.decide_rollback import decide_rollback
 from rules.decide_rotation import decide_rotation
 from rules.decision import (
     AGAIN,
-    REFUSALS,
     TELLING,
     Decision,
     Do,
@@ -24,7 +23,6 @@ from rules.decision import (
     Park,
     Record,
     Wait,
-    backoff,
     in_a_row,
 )
 from rules.lifecycle import Intent, Outcome, Reason, Verdict
@@ -54,12 +52,8 @@ def decide(plan: Plan, records: Sequence[Record], facts: Facts, now: int) -> Dec
             return case.revoke()
 
 
-class _Case:
-    """One look at one job; every method either decides or returns None, which means: go on."""
-
-    def __init__(self, plan: Plan, records: Sequence[Record], facts: Facts, now: int) -> None:
-        self.plan, self.records, self.facts, self.now = plan, records, facts, now
-        self.names = facts.given | {name for record in records for name in record.taken}
+class _Case(Course):
+    """One look at a job that ends a credential, looks at it, or enables it again."""
 
     # ── the two plans ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -350,13 +344,9 @@ class _Case:
             return self._look_again(look, looks[-1])
         return Finish(Verdict.DISABLED if disabled else Verdict.REVOKED, looks[-1].says)
 
-    def _look_again(self, look: Planned, last: Record) -> Decision:
-        """One refusal is not enough where the provider is known to refuse what works, now and then."""
-        return self._when(look, last.at + int(self.plan.spacing * SECOND), "another look, for proof")
-
     def _still_alive(self, look: Planned, looks: Sequence[Record], act: Record) -> Decision:
-        if self.now < act.at + int(self.plan.window * SECOND):
-            return self._when(look, looks[-1].at + int(self.plan.spacing * SECOND), "the provider may be settling")
+        if self._settling(act.at):
+            return self._look_again(look, looks[-1], SETTLING)
         if self.facts.picked and self._ends_disabled():
             return self._undo(f"the picked candidate was disabled, and ours still works: {looks[-1].says}")
         reason = Reason.WRONG_ONE if self.facts.picked else Reason.STILL_ALIVE
@@ -364,8 +354,8 @@ class _Case:
 
     def _still_silent(self, look: Planned, looks: Sequence[Record], act: Record) -> Decision:
         """The probe does not say alive any more and cannot say dead: while the provider may be settling, ask again."""
-        if self.now < act.at + int(self.plan.window * SECOND):
-            return self._when(look, looks[-1].at + int(self.plan.spacing * SECOND), "the provider may be settling")
+        if self._settling(act.at):
+            return self._look_again(look, looks[-1], SETTLING)
         return Finish(Verdict.ACKNOWLEDGED, f"{act.says}; {looks[-1].says}; {NO_WORD}{self._lapse()}")
 
     def _prove_works(self) -> Decision:
@@ -385,8 +375,8 @@ class _Case:
             return Finish(Verdict.RESTORED, last.says)
         if last.outcome not in TELLING:
             return self._again(look, seen)
-        if self.now < acts[-1].at + int(self.plan.window * SECOND):
-            return self._when(look, last.at + int(self.plan.spacing * SECOND), "the provider may be settling")
+        if self._settling(acts[-1].at):
+            return self._look_again(look, last, SETTLING)
         return Park(
             Reason.PROVIDER_BROKEN, f"{acts[-1].name!r} was answered with yes, and it does not work: {last.says}"
         )
@@ -405,12 +395,11 @@ class _Case:
         last = looks[-1]
         match last.outcome:
             case Outcome.DEAD | Outcome.DISABLED:
-                dead = sum(1 for _ in takewhile(lambda record: record.outcome is last.outcome, reversed(looks)))
-                if dead >= self.plan.samples:
+                if in_a_row(looks, {last.outcome}) >= self.plan.samples:
                     return None
-                return self._when(look, last.at + int(self.plan.spacing * SECOND), "another look, for proof")
-            case Outcome.ALIVE | Outcome.UNPROVABLE if self.now < disabled_at + int(self.plan.window * SECOND):
-                return self._when(look, last.at + int(self.plan.spacing * SECOND), "the provider may be settling")
+                return self._look_again(look, last)
+            case Outcome.ALIVE | Outcome.UNPROVABLE if self._settling(disabled_at):
+                return self._look_again(look, last, SETTLING)
             case Outcome.ALIVE | Outcome.UNPROVABLE:
                 return self._undo(f"the picked candidate was disabled, and ours is not dead: {last.says}")
             case _:
@@ -436,9 +425,6 @@ class _Case:
         return max((record.at for record in self._acts() if record.name in self._disabling()), default=None)
 
     # ── pieces ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _of(self, step: Planned) -> list[Record]:
-        return [r for r in self.records if r.purpose is step.purpose and r.name == step.name]
 
     def _acts(self) -> list[Record]:
         return [r for r in self.records if r.purpose is Purpose.ACT]
@@ -466,18 +452,6 @@ class _Case:
         acts = self._acts()
         return bool(acts) and acts[-1].name in self._disabling()
 
-    def _refused(self, last: Record) -> Decision:
-        return Park(REFUSALS.get(last.outcome, Reason.PROVIDER_BROKEN), last.says)
-
-    def _again(self, step: Planned, tries: Sequence[Record]) -> Decision:
-        """Try again later: no sooner than the provider asked for, slower each time, for as long as the settings say."""
-        last = tries[-1]
-        if self.now - tries[0].at > self.facts.retry_for * SECOND:
-            return Park(Reason.BUDGET_SPENT, last.says)
-        if last.outcome is Outcome.LOST and step.purpose is not Purpose.ACT and len(tries) == 1:
-            return Do(step)
-        delay = max(backoff(len(tries), self.facts.chance), last.retry_after or 0.0)
-        return self._when(step, last.at + int(delay * SECOND), last.says)
-
-    def _when(self, step: Planned, due: int, why: str) -> Decision:
-        return Do(step) if due <= self.now else Wait(due, why)
+    def _at_once(self, step: Planned, tries: Sequence[Record]) -> bool:
+        """A read whose answer was lost is sent again at once, for once."""
+        return tries[-1].outcome is Outcome.LOST and step.purpose is not Purpose.ACT and len(tries) == 1

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from rules.course import SETTLING
 from rules.decide_rotation import Rotating
 from rules.decision import TELLING, Decision, Do, Facts, Finish, Park, Record
 from rules.lifecycle import Outcome, Reason, Verdict
 from rules.plan import Plan, Planned, Purpose
-from rules.units import SECOND
 
 BOTH_LIVE = "no key was deleted; mend it, and retry goes on from there"
 
@@ -31,12 +31,7 @@ class _Rollback(Rotating):
         if lacking:
             says = f"what the sinks held before is not known ({', '.join(lacking)})"
             return Park(Reason.SINK_FAILED, f"{says}; put the old key back by hand")
-        for step in self.plan.steps:
-            settle = self._settlers().get(step.purpose)
-            decision = settle(step) if settle is not None and step.runs(self.names) else None
-            if decision is not None:
-                return decision
-        return self._finish()
+        return self._take_steps() or self._finish()
 
     def _settlers(self) -> dict[Purpose, Callable[[Planned], Decision | None]]:
         return {
@@ -79,7 +74,7 @@ class _Rollback(Rotating):
             return Do(step)
         if looks[-1].outcome is Outcome.UNPROVABLE:
             return None
-        if looks[-1].outcome is Outcome.NO_ROW and self.now >= looks[0].at + int(self.plan.window * SECOND):
+        if looks[-1].outcome is Outcome.NO_ROW and not self._settling(looks[0].at):
             return Park(Reason.SINK_FAILED, f"{looks[-1].says}; {BOTH_LIVE}")
         return self._settled_at_sink(step, looks)
 
@@ -129,8 +124,8 @@ class _Rollback(Rotating):
         match last.outcome:
             case Outcome.DEAD | Outcome.UNPROVABLE:
                 return None
-            case Outcome.ALIVE | Outcome.DISABLED if self.now < withdrawn[-1].at + int(self.plan.window * SECOND):
-                return self._when(step, last.at + int(self.plan.spacing * SECOND), "the provider may be settling")
+            case Outcome.ALIVE | Outcome.DISABLED if self._settling(withdrawn[-1].at):
+                return self._look_again(step, last, SETTLING)
             case Outcome.ALIVE | Outcome.DISABLED:
                 return Park(Reason.STILL_ALIVE, f"the old key is in place, and the new one still works: {last.says}")
             case _:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from rules.decision import AGAIN, REFUSALS, TELLING, Decision, Do, Facts, Finish, Park, Record, Wait, backoff, in_a_row
+from rules.course import SETTLING, Course
+from rules.decision import AGAIN, TELLING, Decision, Do, Facts, Finish, Park, Record, Wait, in_a_row
 from rules.lifecycle import Intent, Outcome, Reason, Verdict
 from rules.plan import Plan, Planned, Purpose
 from rules.units import SECOND
@@ -25,27 +26,27 @@ def decide_rotation(plan: Plan, records: Sequence[Record], facts: Facts, now: in
     return Rotating(plan, records, facts, now).decide()
 
 
-class Rotating:
-    """One look at one rotation; every method either decides or returns None, which means: go on.
+class Rotating(Course):
+    """One look at one rotation.
 
     Its way back (`rules.decide_rollback`) is told by the same pieces.
     """
 
-    def __init__(self, plan: Plan, records: Sequence[Record], facts: Facts, now: int) -> None:
-        self.plan, self.records, self.facts, self.now = plan, records, facts, now
-        self.names = facts.given | {name for record in records for name in record.taken}
-
     def decide(self) -> Decision:
-        """Take the steps in their order; the first that is not settled decides."""
+        """A guard speaks first, then the steps, and then what a late request may have left behind."""
         if self.facts.refused is not None and not self._issued():
             return Park(*self.facts.refused)
+        return self._take_steps() or self._left_behind() or self._finish()
+
+    def _take_steps(self) -> Decision | None:
+        """Take the steps in their order; the first that is not settled decides."""
+        settlers = self._settlers()
         for step in self.plan.steps:
-            settle = self._settlers().get(step.purpose)
-            if settle is not None and step.runs(self.names):
-                decision = settle(step)
-                if decision is not None:
-                    return decision
-        return self._left_behind() or self._finish()
+            settle = settlers.get(step.purpose)
+            decision = settle(step) if settle is not None and step.runs(self.names) else None
+            if decision is not None:
+                return decision
+        return None
 
     def _settlers(self) -> dict[Purpose, Callable[[Planned], Decision | None]]:
         return {
@@ -191,7 +192,7 @@ class Rotating:
         match last.outcome:
             case Outcome.NO_ROW:
                 if in_a_row(looks, {Outcome.NO_ROW}) < LOOKED_FOR:
-                    return self._when(find, last.at + int(self.plan.spacing * SECOND), "a key may yet appear")
+                    return self._look_again(find, last, "a key may yet appear")
                 return None
             case Outcome.OK:
                 return self._discard(find, looks)
@@ -272,8 +273,8 @@ class Rotating:
         match last.outcome:
             case Outcome.DEAD | Outcome.UNPROVABLE | Outcome.DISABLED:
                 began = looks[0].at if issued is None else max(issued.at, looks[0].at)
-                if self.now < began + int(self.plan.window * SECOND):
-                    return self._when(step, last.at + int(self.plan.spacing * SECOND), "the new key may be settling")
+                if self._settling(began):
+                    return self._look_again(step, last, "the new key may be settling")
                 return Park(Reason.PROVIDER_BROKEN, f"the new key does not work: {last.says}; {self._still_sealed()}")
             case _:
                 return self._again(step, looks)
@@ -316,7 +317,7 @@ class Rotating:
         match last.outcome:
             case Outcome.OK | Outcome.UNPROVABLE:
                 return None
-            case Outcome.NO_ROW | Outcome.BROKEN if self.now >= looks[0].at + int(self.plan.window * SECOND):
+            case Outcome.NO_ROW | Outcome.BROKEN if not self._settling(looks[0].at):
                 return Park(Reason.SINK_FAILED, f"{last.says}; {self._still_sealed()}")
             case Outcome.DENIED:
                 return Park(Reason.DENIED, f"{last.says}; {self._still_sealed()}")
@@ -415,10 +416,10 @@ class Rotating:
         match last.outcome:
             case Outcome.DEAD:
                 if in_a_row(looks, {Outcome.DEAD}) < self.plan.samples:
-                    return self._when(step, last.at + int(self.plan.spacing * SECOND), "another look, for proof")
+                    return self._look_again(step, last)
                 return None
-            case Outcome.ALIVE | Outcome.DISABLED if self.now < ended.at + int(self.plan.window * SECOND):
-                return self._when(step, last.at + int(self.plan.spacing * SECOND), "the provider may be settling")
+            case Outcome.ALIVE | Outcome.DISABLED if self._settling(ended.at):
+                return self._look_again(step, last, SETTLING)
             case Outcome.ALIVE | Outcome.DISABLED:
                 return Park(Reason.STILL_ALIVE, f"the new key is in place, and the old one still works: {last.says}")
             case Outcome.UNPROVABLE:
@@ -473,9 +474,6 @@ class Rotating:
 
     # ── pieces ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _of(self, step: Planned) -> list[Record]:
-        return [r for r in self.records if r.purpose is step.purpose and r.name == step.name]
-
     def _now(self, step: Planned) -> list[Record]:
         """What came of a step in this drive alone: a look is not remembered."""
         return [record for record in self._of(step) if not record.earlier]
@@ -515,22 +513,7 @@ class Rotating:
             return f"the new key is sealed here, and {NOT_TOUCHED}; mend it, and retry goes on from there"
         return "the new key is sealed here and the old one is dead: mend it at once, and retry goes on from there"
 
-    def _refused(self, last: Record) -> Park:
-        return Park(REFUSALS.get(last.outcome, Reason.PROVIDER_BROKEN), last.says)
-
     def _refused_or_again(self, step: Planned, tries: Sequence[Record]) -> Decision:
         if tries[-1].outcome in AGAIN | {Outcome.LOST, Outcome.INCONCLUSIVE}:
             return self._again(step, tries)
         return self._refused(tries[-1])
-
-    def _again(self, step: Planned, tries: Sequence[Record]) -> Decision:
-        """Try again later: no sooner than was asked for, slower each time, for as long as the settings say."""
-        last = tries[-1]
-        recent = [record for record in tries if not record.earlier] or [last]
-        if self.now - recent[0].at > self.facts.retry_for * SECOND:
-            return Park(Reason.BUDGET_SPENT, last.says)
-        delay = max(backoff(len(recent), self.facts.chance), last.retry_after or 0.0)
-        return self._when(step, last.at + int(delay * SECOND), last.says)
-
-    def _when(self, step: Planned, due: int, why: str) -> Decision:
-        return Do(step) if due <= self.now else Wait(due, why)
