@@ -242,6 +242,11 @@ class Place(Model):
     unconfirmed: Literal["keep_old", "accept"] = "keep_old"
 
     @property
+    def can_be_read(self) -> bool:
+        """Whether it tells what it holds."""
+        return True
+
+    @property
     def references(self) -> dict[str, str]:
         """The fields that say where a secret is; none of them holds one."""
         fields = {name: getattr(self, name) for name in type(self).model_fields if name in REFERENCES}

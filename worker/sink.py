@@ -24,6 +24,7 @@ from worker.errors import (
     ConnectionUnusable,
     ExchangeError,
     SinkBroken,
+    SinkConflict,
     SinkDenied,
     SinkError,
     SinkLost,
@@ -73,13 +74,18 @@ class Sink(ABC):
     """One place where new secrets go, as the settings describe it. Nothing is opened before it is needed."""
 
     PLACE: ClassVar[type[Place]]
-    reads_back: bool = True
-    """Whether a read tells what is there; where it does not, a delivery stays unconfirmed."""
+    _place: Any
 
     def __init__(self, place: Any, settings: Settings, safe: Safe) -> None:
         """Keep what the settings say; `safe` makes the digests by which versions are told apart."""
-        self.name = place.name
-        self.settings, self.safe = settings, safe
+        self._place, self.settings, self.safe = place, settings, safe
+        self.name: str = place.name
+
+    @property
+    def reads_back(self) -> bool:
+        """Whether a read tells what is there; where it does not, a delivery stays unconfirmed."""
+        readable: bool = self._place.can_be_read
+        return readable
 
     @classmethod
     def refuse(cls, place: Any, settings: Settings) -> str | None:  # noqa: ARG003 - every kind is asked the same
@@ -127,6 +133,20 @@ class Sink(ABC):
     def _put(self, visit: Visit, record: Record, over: Held | None) -> None: ...
 
     # ── inside ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _is_there(self, visit: Visit, record: Record, over: Held | None, undone: str) -> bool:
+        """Whether the record is there already, for a kind that has no check-and-set of its own.
+
+        Raises SinkConflict where there is something else than `over`; nothing was `undone` then.
+        """
+        if not self.reads_back:
+            return False
+        held = self._read(visit)
+        if held is not None and is_same(held.record, record):
+            return True
+        if (held.version if held is not None else None) != (over.version if over is not None else None):
+            raise visit.error(SinkConflict, f"what is there was changed since it was read; {undone}")
+        return False
 
     @contextmanager
     def _visiting(self, target: Target) -> Iterator[Visit]:

@@ -15,7 +15,6 @@ from rules.errors import TemplateError
 from rules.message import Answer, Prepared
 from worker.amazon import MISSING, Amazon, Keys
 from worker.errors import ExchangeError, SinkBroken, SinkConflict, SinkDenied, SinkError, SinkUnavailable
-from worker.safe import Safe
 from worker.settings import AwsPlace, Settings
 from worker.sink import Held, Record, Sink, Visit, is_same, parse, write
 
@@ -38,11 +37,7 @@ class AwsSecretsManager(Sink):
     """One secret for each target."""
 
     PLACE = AwsPlace
-
-    def __init__(self, place: AwsPlace, settings: Settings, safe: Safe) -> None:
-        """Keep what calls are signed with as references."""
-        super().__init__(place, settings, safe)
-        self._place = place
+    _place: AwsPlace
 
     @classmethod
     def refuse(cls, place: Any, settings: Settings) -> str | None:  # noqa: ARG003 - every kind is asked the same

@@ -12,9 +12,8 @@ from typing import Any
 from rules.secret import Secret
 from worker.errors import ExchangeError, SinkBroken, SinkConflict, SinkDenied, SinkError, SinkLost, SinkUnavailable
 from worker.process import Ended, run
-from worker.safe import Safe
 from worker.settings import CommandPlace, Settings
-from worker.sink import Held, Record, Sink, Visit, is_same, parse, write
+from worker.sink import Held, Record, Sink, Visit, parse, write
 
 NOTHING_THERE = 66  # EX_NOINPUT: from `read` alone
 MEANINGS: dict[int, tuple[type[SinkError], str]] = {
@@ -30,12 +29,7 @@ class Program(Sink):
     """One program for all targets."""
 
     PLACE = CommandPlace
-
-    def __init__(self, place: CommandPlace, settings: Settings, safe: Safe) -> None:
-        """Keep the programs."""
-        super().__init__(place, settings, safe)
-        self._place = place
-        self.reads_back = place.read is not None
+    _place: CommandPlace
 
     @classmethod
     def refuse(cls, place: Any, settings: Settings) -> str | None:
@@ -63,12 +57,8 @@ class Program(Sink):
         return Held(record, self.safe.digest(write(record).encode()))
 
     def _put(self, visit: Visit, record: Record, over: Held | None) -> None:
-        if self.reads_back:
-            held = self._read(visit)
-            if held is not None and is_same(held.record, record):
-                return
-            if (held.version if held is not None else None) != (over.version if over is not None else None):
-                raise visit.error(SinkConflict, "what is there was changed since it was read; nothing was started")
+        if self._is_there(visit, record, over, "nothing was started"):
+            return
         ended = self._run(visit, self._place.run, Secret(write(record)))
         self._settle(visit, self._place.run[0], ended.code, writes=True)
 

@@ -17,8 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import PurePosixPath
 
 from worker.errors import SinkBroken, SinkConflict, SinkDenied, SinkLost, SinkUnavailable
-from worker.safe import Safe
-from worker.settings import FilePlace, Settings
+from worker.settings import FilePlace
 from worker.sink import Held, Record, Sink, Visit, close, is_same, opened, parse, write
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -33,11 +32,7 @@ class File(Sink):
     """One file for each target."""
 
     PLACE = FilePlace
-
-    def __init__(self, place: FilePlace, settings: Settings, safe: Safe) -> None:
-        """Keep the path and the format."""
-        super().__init__(place, settings, safe)
-        self._place = place
+    _place: FilePlace
 
     def kept(self, record: Record) -> Record:
         """A file of the format `text` keeps a single field."""

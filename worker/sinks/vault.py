@@ -10,7 +10,6 @@ from rules.message import Answer, Prepared
 from rules.secret import Secret
 from worker.errors import SinkBroken, SinkConflict, SinkDenied, SinkError
 from worker.openbao import MISSING, OpenBao
-from worker.safe import Safe
 from worker.settings import Settings, VaultPlace
 from worker.sink import Held, Record, Sink, Visit, close, is_same, opened
 
@@ -23,11 +22,7 @@ class Vault(Sink):
     """One secret for each target."""
 
     PLACE = VaultPlace
-
-    def __init__(self, place: VaultPlace, settings: Settings, safe: Safe) -> None:
-        """Sign in at each visit anew: a token of an app role is short-lived."""
-        super().__init__(place, settings, safe)
-        self._place = place
+    _place: VaultPlace
 
     @classmethod
     def refuse(cls, place: Any, settings: Settings) -> str | None:  # noqa: ARG003 - every kind is asked the same

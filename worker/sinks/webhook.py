@@ -20,9 +20,8 @@ from rules.message import Answer, Prepared
 from rules.request import origin_of
 from rules.secret import Secret
 from worker.errors import ConnectionUnusable, SinkBroken, SinkConflict
-from worker.safe import Safe
 from worker.settings import Settings, WebhookPlace
-from worker.sink import Held, Record, Sink, Visit, is_same, opened, parse
+from worker.sink import Held, Record, Sink, Visit, opened, parse
 
 WHO = "the service"
 SHORTEST = 24
@@ -34,12 +33,7 @@ class Hook(Sink):
     """One service for all targets."""
 
     PLACE = WebhookPlace
-
-    def __init__(self, place: WebhookPlace, settings: Settings, safe: Safe) -> None:
-        """Keep the addresses."""
-        super().__init__(place, settings, safe)
-        self._place = place
-        self.reads_back = place.read_url is not None
+    _place: WebhookPlace
 
     @classmethod
     def refuse(cls, place: Any, settings: Settings) -> str | None:  # noqa: ARG003 - every kind is asked the same
@@ -73,12 +67,8 @@ class Hook(Sink):
         return Held(record, answer.headers.get("etag") or self.safe.digest(answer.body))
 
     def _put(self, visit: Visit, record: Record, over: Held | None) -> None:
-        if self.reads_back:
-            held = self._read(visit)
-            if held is not None and is_same(held.record, record):
-                return
-            if (held.version if held is not None else None) != (over.version if over is not None else None):
-                raise visit.error(SinkConflict, "what is there was changed since it was read; nothing was sent")
+        if self._is_there(visit, record, over, "nothing was sent"):
+            return
         target = {"name": visit.target.name, "id": visit.target.id, "connection": visit.target.connection}
         data = {"target": target, "record": opened(record), "over": over.version if over is not None else None}
         told = {"type": "credential.delivered", "timestamp": datetime.now(UTC).isoformat(), "data": data}

@@ -132,7 +132,7 @@ class HandoverStep:
     def _vacant(self, sink: Sink, target: Target) -> Result:
         """A key that is issued for the first time must not take the place of another."""
         sink.check(target)
-        held = sink.read(target) if sink.reads_back else None
+        held = sink.read(target)
         if held is None:
             return Result(Outcome.OK, f"{self._shown} is ready and free")
         if self.record is not None and sink.confirms(held, self.record):
@@ -141,7 +141,7 @@ class HandoverStep:
 
     def _deliver(self, sink: Sink, target: Target) -> Result:
         assert self.record is not None  # noqa: S101 - `ready` has looked
-        held = sink.read(target) if sink.reads_back else None
+        held = sink.read(target)
         if sink.confirms(held, self.record):
             return Result(Outcome.OK, f"{self._shown} holds the new key already")
         other = self._differs(held) if held is not None else ""
@@ -157,7 +157,7 @@ class HandoverStep:
     def _put_back(self, sink: Sink, target: Target) -> Result:
         """Give the old key back to a sink that holds the new one; what somebody else put there stays."""
         assert self.before is not None  # noqa: S101 - `ready` has looked
-        held = sink.read(target) if sink.reads_back else None
+        held = sink.read(target)
         if sink.confirms(held, self.before):
             return Result(Outcome.OK, f"{self._shown} holds the old key already")
         if held is not None and (self.record is None or not sink.confirms(held, self.record)):
