@@ -12,6 +12,7 @@ from typing import Any
 
 from rules.checks import SUBJECT
 from rules.errors import BadInput
+from rules.naming import naming_variable
 from rules.schema import Rule
 from rules.template import compile_template
 from rules.units import SECOND
@@ -74,24 +75,6 @@ def machine_rules(rules: Iterable[Rule], provider: str) -> list[Rule]:
     """The rules whose listing shows the machines of a whole account, among which a person's own may be."""
     ending = [rule for rule in rules if rule.provider == provider and rule.revocation is not None]
     return [rule for rule in ending if rule.listing and not lists_a_person(rule)]
-
-
-def naming_variable(rule: Rule) -> str:
-    """The variable that names a credential of this rule by its id; raises BadInput where it cannot be named."""
-    naming = [name for name, variable in rule.variables.items() if variable.identifies]
-    if rule.credential.id in naming:
-        return str(rule.credential.id)
-    if len(naming) != 1:
-        raise BadInput(f"{rule.id} does not say how a credential is named by its id alone")
-    return naming[0]
-
-
-def name_credential(rule: Rule, identifier: str, subject: str) -> dict[str, str]:
-    """The variables that name a credential of this id and subject."""
-    variables = {naming_variable(rule): identifier}
-    if rule.credential.subject in rule.variables:
-        variables.setdefault(str(rule.credential.subject), subject)
-    return variables
 
 
 # ── what lives on ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 
 from rules.errors import BadInput
 from rules.lifecycle import Intent, TargetState
-from rules.schema import Listing
+from rules.schema import Listing, Rule
 from rules.select import Candidate, read_time
 from rules.template import Place, compile_template
 from rules.units import SECOND
@@ -88,6 +88,14 @@ def read_row(listing: Listing, candidate: Candidate, subject: str | None, sink_n
         used=_microseconds(shown.get(listing.used or "")),
         variables=variables,
     )
+
+
+def read_rows(rule: Rule, listed: Iterable[Candidate], subject: str | None = None) -> list[Row]:
+    """Every row of a rule's listing, read so."""
+    if rule.listing is None:
+        return []
+    sink_name = rule.rotation.sink_name if rule.rotation is not None else None
+    return [read_row(rule.listing, candidate, subject, sink_name) for candidate in listed]
 
 
 def choose(rows: Iterable[Row], wanted: Wanted, intent: Intent, now: int) -> list[Chosen]:

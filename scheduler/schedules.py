@@ -24,11 +24,11 @@ from rules.calendar import (
     window_from,
 )
 from rules.errors import BadInput, RevoqError
-from rules.leaving import naming_variable
 from rules.lifecycle import Intent, SlotState, TargetState
 from rules.loader import LoadedRule
+from rules.naming import name_credential, naming_variable
 from rules.schema import Rule
-from rules.slots import Chosen, Finished, Member, Row, Stop, Wanted, choose, is_overdue, next_move, read_row
+from rules.slots import Chosen, Finished, Member, Row, Stop, Wanted, choose, is_overdue, next_move, read_rows
 from rules.units import SECOND
 from scheduler.submit import Order, check, new_job, ring_jobs
 from worker.app import BULK, ROTATION
@@ -185,9 +185,7 @@ def list_rows(runtime: Runtime, schedule: Schedule, loaded: LoadedRule, subject:
     listed = list_credentials(account, loaded, subject, {})
     if listed.cut_off:
         raise BadInput(f"the list could not be read to its end: {listed.cut_off}")
-    listing, rotation = loaded.rule.listing, loaded.rule.rotation
-    sink_name = rotation.sink_name if rotation is not None else None
-    return [read_row(listing, row, subject, sink_name) for row in listed.rows] if listing is not None else []
+    return read_rows(loaded.rule, listed.rows, subject)
 
 
 def rehearse(runtime: Runtime, schedule: Schedule, requester: str) -> list[tuple[TargetRow, str]]:
@@ -282,14 +280,11 @@ def start(runtime: Runtime, schedule: Schedule, slot: SlotRow, row: TargetRow) -
 
 def order_for(rule: Rule, schedule: Schedule, row: TargetRow, *, requester: str, due: int) -> Order:
     """What is asked for one target: the schedule's intent, for the credential of this id."""
-    variables = {naming_variable(rule): row.id, **row.variables}
-    if row.subject is not None and rule.credential.subject in rule.variables:
-        variables[str(rule.credential.subject)] = row.subject
     return Order(
         rule=schedule.rule,
         requester=requester,
         intent=schedule.does,
-        variables=variables,
+        variables=name_credential(rule, row.id, row.subject, row.variables),
         connection=schedule.connection,
         cause=f"schedule {schedule.name}, slot {read_moment(due).isoformat()}",
         queue=ROTATION if schedule.does is Intent.ROTATE else BULK,

@@ -175,7 +175,6 @@ def new_job(runtime: Runtime, checked: Checked) -> NewJob:
     frozen, plan_hash = _freeze(checked.plan)
     hidden = {name for name in order.variables if is_secret(rule, name)}
     options: dict[str, Any] = {"probe": order.probe, "finding": order.finding}
-    options |= {"sinks": list(order.sinks)} if order.sinks else {}
     options |= {"moved": order.moved} if order.moved else {}
     return NewJob(
         fingerprint=fingerprint,

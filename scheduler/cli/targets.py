@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rules.errors import BadInput
-from rules.leaving import naming_variable
-from rules.slots import read_row
+from rules.naming import name_credential, naming_variable
+from rules.slots import read_rows
 from worker.listing import list_credentials
 from worker.runtime import Runtime
 
@@ -19,18 +19,16 @@ def find_target(
     Raises BadInput where that is not exactly one, or where the list could not be read to its end.
     """
     loaded = runtime.catalogue.get(rule_id)
-    rule, listing = loaded.rule, loaded.rule.listing
-    variable = naming_variable(rule)
+    variable = naming_variable(loaded.rule)
     if variable in given:
         raise BadInput(f"--target and --var {variable} both say which one is meant: give one of them")
     listed = list_credentials(runtime.connections.account(connection, loaded), loaded, None, given)
     if listed.cut_off:
         raise BadInput(f"which one {target!r} is cannot be told, since the list is not whole: {listed.cut_off}")
-    sink_name = rule.rotation.sink_name if rule.rotation is not None else None
-    rows = [read_row(listing, row, None, sink_name) for row in listed.rows] if listing is not None else []
+    rows = read_rows(loaded.rule, listed.rows)
     fitting = [row for row in rows if row.id == target] or [row for row in rows if row.name == target]
     if len(fitting) == 1:
-        return {variable: fitting[0].id, **fitting[0].variables}
+        return name_credential(loaded.rule, fitting[0].id, filled=fitting[0].variables)
     show = f"revoq credentials list --rule {rule_id} --connection {connection}"
     if not fitting:
         raise BadInput(f"none of the {len(rows)} that the provider lists has the id or name {target!r}: {show}")

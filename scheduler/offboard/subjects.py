@@ -8,8 +8,9 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from rules.errors import BadInput, RevoqError
-from rules.leaving import Route, Turn, exposure, machine_rules, name_credential, routes
+from rules.leaving import Route, Turn, exposure, machine_rules, routes
 from rules.lifecycle import Intent
+from rules.naming import name_credential
 from rules.schema import Rule
 from scheduler.submit import Order, check, fingerprint_of
 from worker.app import BULK, ROTATION

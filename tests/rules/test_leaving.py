@@ -14,11 +14,11 @@ from rules.leaving import (
     estimate,
     exposure,
     machine_rules,
-    name_credential,
     refuse_many,
     routes,
 )
 from rules.loader import builtin, load
+from rules.naming import name_credential
 from rules.schema import Rule
 from rules.schema.rule import Limits
 

@@ -35,7 +35,7 @@ from worker.ledger import statements as sql
 from worker.ledger.accounts import LimitsOf, unlimited
 from worker.ledger.bells import is_silent, ring_fairly
 from worker.ledger.database import Database, Lock, lock
-from worker.ledger.rows import Count, NewJob, Ring, SealedSecret, job_of
+from worker.ledger.rows import Count, NewJob, Ring, SealedSecret, credential_row, job_of
 from worker.ledger.tables import audit as audit_rows
 from worker.ledger.tables import batches, credentials, jobs, joined, leavers, secrets
 
@@ -160,17 +160,8 @@ def _key(new: NewJob) -> tuple[str, str, str]:
 
 def _credentials(db: Database, conn: Connection, news: Sequence[NewJob], at: int) -> dict[tuple[str, str, str], str]:
     """The ids of the credentials' rows, inserted where there are none."""
-    rows = [
-        {
-            "id": db.new_id("cred"),
-            "fingerprint": new.fingerprint,
-            "fingerprint_key": new.fingerprint_key,
-            "rule": new.rule,
-            "connection": new.connection,
-            "first_seen": at,
-        }
-        for new in {_key(new): new for new in news}.values()
-    ]
+    once = {_key(new): new for new in news}.values()
+    rows = [credential_row(db.new_id("cred"), new, new.rule, new.connection, at) for new in once]
     conn.execute(sql.insert_unless_there(conn.dialect.name, credentials), rows).all()
     columns = (credentials.c.fingerprint, credentials.c.rule, credentials.c.connection, credentials.c.id)
     about = select(*columns).where(credentials.c.fingerprint.in_({new.fingerprint for new in news}))

@@ -26,7 +26,20 @@ from worker.ledger import statements as sql
 from worker.ledger.accounts import LimitsOf, unlimited
 from worker.ledger.bells import is_silent, ring_fairly
 from worker.ledger.database import Database, Lock, lock
-from worker.ledger.rows import EVERYTHING, Claim, Head, Hold, Job, NewJob, Ring, SealedSecret, Staged, Submitted, job_of
+from worker.ledger.rows import (
+    EVERYTHING,
+    Claim,
+    Head,
+    Hold,
+    Job,
+    NewJob,
+    Ring,
+    SealedSecret,
+    Staged,
+    Submitted,
+    credential_row,
+    job_of,
+)
 from worker.ledger.tables import accounts, credentials, jobs, secrets, steps
 
 BACK = "goes_back"
@@ -114,14 +127,7 @@ def submit_within(db: Database, conn: Connection, new: NewJob) -> Submitted:
 
 def _credential(db: Database, conn: Connection, new: NewJob, at: int) -> str:
     """The id of the credential's row, inserted where there is none. An old row is not locked: its job is, first."""
-    row = {
-        "id": db.new_id("cred"),
-        "fingerprint": new.fingerprint,
-        "fingerprint_key": new.fingerprint_key,
-        "rule": new.rule,
-        "connection": new.connection,
-        "first_seen": at,
-    }
+    row = credential_row(db.new_id("cred"), new, new.rule, new.connection, at)
     inserted = conn.scalar(sql.insert_unless_there(conn.dialect.name, credentials), row)
     if inserted is not None:
         return str(inserted)
@@ -542,8 +548,15 @@ def tell(conn: Connection, job_id: str, at: int, event: str, *, says: str | None
 
 def _drive_again(conn: Connection, job: Job, at: int, actor: str, why: str, options: Mapping[str, Any]) -> None:
     kept = {name: value for name, value in job.options.items() if name not in {"picked", "moved"}}
-    changes = {
-        "options": {**kept, **options},
+    changes = _anew(job, at, {**kept, **options})
+    facts = {"why": plain(why), "picked": options.get("picked"), "drive": job.drive + 1, "was": job.reason}
+    _step_in(conn, job, State.QUEUED, at, actor, changes, facts)
+
+
+def _anew(job: Job, at: int, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What a job is like that begins another drive."""
+    return {
+        "options": dict(options),
         "drive": job.drive + 1,
         "attempt": 0,
         "not_before": at,
@@ -551,8 +564,6 @@ def _drive_again(conn: Connection, job: Job, at: int, actor: str, why: str, opti
         "says": None,
         "candidates": None,
     }
-    facts = {"why": plain(why), "picked": options.get("picked"), "drive": job.drive + 1, "was": job.reason}
-    _step_in(conn, job, State.QUEUED, at, actor, changes, facts)
 
 
 def roll_back(db: Database, job_id: str, *, actor: str, why: str) -> None:
@@ -564,16 +575,7 @@ def roll_back(db: Database, job_id: str, *, actor: str, why: str) -> None:
             hint = "; it is under way: try again in a moment" if job.state is State.RUNNING else ""
             raise MoveRefused(f"{job.id} is {job.state} and cannot be turned back{hint}")
         _check_way_back(conn, job)
-        options = {**job.options, BACK: True}
-        changes = {
-            "options": options,
-            "drive": job.drive + 1,
-            "attempt": 0,
-            "not_before": at,
-            "reason": None,
-            "says": None,
-            "candidates": None,
-        }
+        changes = _anew(job, at, {**job.options, BACK: True})
         facts = {"why": plain(why), "drive": job.drive + 1, "was": job.reason, BACK: True}
         _step_in(conn, job, State.QUEUED, at, actor, changes, facts)
 

@@ -366,6 +366,18 @@ def credential_of(row: RowMapping) -> Credential:
     return Credential(**{**row, "stage": None if row["stage"] is None else Stage(row["stage"])})
 
 
+def credential_row(identifier: str, key: NewJob | Staged, rule: str, connection: str, at: int) -> dict[str, Any]:
+    """A row of `credentials` for one that was never seen before, told by its fingerprint."""
+    return {
+        "id": identifier,
+        "fingerprint": key.fingerprint,
+        "fingerprint_key": key.fingerprint_key,
+        "rule": rule,
+        "connection": connection,
+        "first_seen": at,
+    }
+
+
 def job_of(row: RowMapping) -> Job:
     """A row of `jobs` with its words as what they are."""
     return Job(**_with_words(row))

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, update
 from rules.lifecycle import Stage
 from worker.ledger import statements as sql
 from worker.ledger.database import Database
-from worker.ledger.rows import Job, Staged
+from worker.ledger.rows import Job, Staged, credential_row
 from worker.ledger.tables import credentials
 
 
@@ -25,14 +25,7 @@ def told(staged: Iterable[Staged]) -> list[dict[str, str]]:
 def put(db: Database, conn: Connection, job: Job, staged: Iterable[Staged], at: int) -> None:
     """Bring each key to its stage."""
     for key in staged:
-        row: dict[str, Any] = {
-            "id": db.new_id("cred"),
-            "fingerprint": key.fingerprint,
-            "fingerprint_key": key.fingerprint_key,
-            "rule": job.rule,
-            "connection": job.connection,
-            "first_seen": at,
-        }
+        row = credential_row(db.new_id("cred"), key, job.rule, job.connection, at)
         conn.execute(sql.insert_unless_there(conn.dialect.name, credentials), row)
         changes: dict[str, Any] = {"stage": key.stage, "staged_at": at, "target": job.credential}
         changes |= {"provider_id": key.provider_id} if key.provider_id is not None else {}
