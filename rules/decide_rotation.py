@@ -506,7 +506,11 @@ class Rotating(Course):
         return not self.facts.trusts_sinks and any(self._silent())
 
     def _before_issue(self) -> str:
-        return f"; {self._still_sealed()}" if self._issued() else f"; nothing was issued, and {NOT_TOUCHED}"
+        if self._last_issue() is not None:
+            return f"; {self._still_sealed()}"
+        if self._issued():
+            return "; a new key was asked for, and it is not known whether one was made"
+        return f"; nothing was issued, and {NOT_TOUCHED}"
 
     def _still_sealed(self) -> str:
         if self.plan.overlap:

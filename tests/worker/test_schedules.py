@@ -17,6 +17,10 @@ from worker.settings import Settings, load_settings
 WHOLE = """
 connections:
   prod: {provider: pangolin, base_url: "https://pangolin.example.com"}
+sinks:
+  vault-ci: {kind: file, path: "/keys/ci-{name}.json"}
+  vault-prod: {kind: file, path: "/keys/{name}.json"}
+  mail: {kind: file, path: "/mail/{name}.json"}
 schedules:
   weekly:
     intent: rotate
@@ -122,7 +126,10 @@ schedules:
 )
 def test_what_makes_no_sense_together(tmp_path: Path, entry: str, says: str) -> None:
     """Two clocks or none; to revoke without saying whom; to deliver where nothing is made."""
-    text = "connections: {c: {provider: p}}\n\n\nschedules:\n  s:\n    intent: revoke\n    rule: r\n    connection: c\n"
+    text = (
+        "connections: {c: {provider: p}}\nsinks:\n  vault: {kind: file, path: '/v/{name}'}\n"
+        "schedules:\n  s:\n    intent: revoke\n    rule: r\n    connection: c\n"
+    )
     (mistake,) = mistakes(tmp_path, f"{text}    {entry}\n")
     assert mistake.startswith("revoq.yaml:5: schedules.s: ")
     assert says in mistake
