@@ -1,11 +1,14 @@
 """Strict YAML: only what YAML 1.2 has, every mistake with its line, and nothing that grows without end."""
 
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from rules.errors import RuleErrors
+from rules.loader import builtin
 from rules.strictyaml import parse
 
 
@@ -88,3 +91,12 @@ def test_lines() -> None:
     places: dict[tuple[str | int, ...], int] = {("a",): 1, ("b",): 2, ("b", 0): 3, ("b", 1, "d"): 5, ("b", 1, "e"): 4}
     assert {place: document.line(place) for place in places} == places
     assert document.line(["nowhere"]) == 1
+
+
+@pytest.mark.parametrize("file", sorted(builtin().glob("[a-m]*.yaml")), ids=lambda file: file.stem)
+def test_both_parsers_read_the_same(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libyaml is only faster: values, lines and spellings are those of PyYAML's own parser."""
+    text = file.read_text()
+    fast = parse(text, "f")
+    monkeypatch.setattr(yaml, "__with_libyaml__", False)
+    assert parse(text, "f") == fast
