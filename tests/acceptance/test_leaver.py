@@ -75,9 +75,9 @@ def test_one_command_for_a_leaver(
     assert system.revoq("audit", "verify").returncode == 0
 
 
-def test_a_plan_while_the_world_moves(hub_system: System, jupyterhub: Hub, tmp_path: Path) -> None:
+def test_a_plan_while_the_world_moves(hub_system: System, jupyterhub: Hub, request: pytest.FixtureRequest) -> None:
     """Made, overtaken, refused when strict, applied as far as it holds, and never a second time."""
-    user = f"eve-{tmp_path.name[:20]}"
+    user = f"eve-{request.node.callspec.id}"
     jupyterhub.create_user(user)
     made = dict(jupyterhub.create_token(user, note) for note in ("a", "b", "c"))
     hub_system.start_all()
