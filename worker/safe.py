@@ -8,7 +8,12 @@ of what is stored tells little about what it is.
 A key ring is a text with one key a line, the newest first; an empty line or one that starts with `#` says nothing:
 
     seal k2026-11-21-ab12 BASE64URL         the first one seals, all of them open
+    open o2026-11-21-77d3 BASE64URL         an X25519 private key: opens what was sealed to its public half
+    public o2026-11-21-77d3 BASE64URL       that half alone, for who only submits: the first one seals, none opens
     fingerprint f2026-11-21-9c0e BASE64URL  never dropped: "was it this one?" has to be answered for years
+
+A ring without a `seal` key seals to the first `public` one by HPKE (RFC 9180, base mode, X25519 with HKDF-SHA256 and
+AES-256-GCM), whose `info` binds what is bound otherwise, and cannot open even that.
 """
 
 from __future__ import annotations
@@ -23,12 +28,14 @@ import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Self
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hpke
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from rules.secret import Secret
@@ -36,6 +43,8 @@ from worker.errors import KeyMissing, SafeError, Shredded, Tampered
 
 VERSION = 1
 ALGORITHM = "AES-256-GCM"
+TO_PUBLIC = "HPKE-X25519-HKDF-SHA256-AES-256-GCM"
+HPKE = hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
 KEY_BYTES = 32
 NONCE_BYTES = 12
 BLOCK = 64
@@ -68,43 +77,59 @@ class Ring:
 
     seals: tuple[Key, ...]
     fingerprints: tuple[Key, ...]
+    opens: tuple[Key, ...] = ()
+    publics: tuple[Key, ...] = ()
 
     @classmethod
     def parse(cls, text: Secret) -> Self:
         """Read a ring; raises SafeError with every mistake, each with its line and never with its text."""
-        found: dict[str, list[Key]] = {"seal": [], "fingerprint": []}
+        found: dict[str, list[Key]] = {"seal": [], "open": [], "public": [], "fingerprint": []}
         mistakes: list[str] = []
         for number, line in enumerate(text.reveal().splitlines(), 1):
             if line.strip() and not line.lstrip().startswith("#"):
                 mistakes += [f"line {number}: {says}" for says in _read_line(line, found)]
-        if not mistakes and not (found["seal"] and found["fingerprint"]):
+        if not mistakes and not ((found["seal"] or found["public"]) and found["fingerprint"]):
             mistakes = ["expected at least one seal key and one fingerprint key: revoq keys generate makes them"]
+        if not mistakes and found["public"] and (found["seal"] or found["open"]):
+            mistakes = ["expected either keys that open or public ones: a ring for producers has no other than these"]
         if mistakes:
             raise SafeError("the key ring cannot be used: " + "; ".join(mistakes))
-        return cls(tuple(found["seal"]), tuple(found["fingerprint"]))
+        return cls(*(tuple(found[purpose]) for purpose in ("seal", "fingerprint", "open", "public")))
 
     @classmethod
     def generate(cls) -> Self:
         """A ring with one key of each purpose."""
         day = datetime.now(UTC).date()
-        return cls((Key.generate("k", day),), (Key.generate("f", day),))
+        return cls((Key.generate("k", day),), (Key.generate("f", day),), (Key.generate("o", day),))
 
     def rotate(self) -> Ring:
-        """A ring whose new seal key comes first; every other key stays."""
-        return Ring((Key.generate("k", datetime.now(UTC).date()), *self.seals), self.fingerprints)
+        """A ring whose new keys for sealing, at home and at producers, come first; every other key stays."""
+        day = datetime.now(UTC).date()
+        return replace(
+            self,
+            seals=(Key.generate("k", day), *self.seals),
+            opens=(Key.generate("o", day), *self.opens),
+        )
+
+    def for_producers(self) -> Ring:
+        """A ring that seals to our newest private key, tells secrets apart, and opens nothing; raises SafeError."""
+        if not self.opens:
+            raise SafeError("the key ring has no `open` key whose public half could be given away: revoq keys rotate")
+        public = X25519PrivateKey.from_private_bytes(self.opens[0].material).public_key().public_bytes_raw()
+        return Ring((), self.fingerprints[:1], publics=(Key(self.opens[0].id, public),))
 
     @property
     def text(self) -> Secret:
         """What a file of keys says."""
-        lines = [f"seal {key.line}" for key in self.seals] + [f"fingerprint {key.line}" for key in self.fingerprints]
-        return Secret("\n".join(lines) + "\n")
+        named = {"seal": self.seals, "open": self.opens, "public": self.publics, "fingerprint": self.fingerprints}
+        return Secret("".join(f"{purpose} {key.line}\n" for purpose, keys in named.items() for key in keys))
 
 
 def _read_line(line: str, found: dict[str, list[Key]]) -> Iterator[str]:
     """Add the line's key to `found`, or say what is wrong with it."""
     parts = line.split()
     if len(parts) != 3 or parts[0] not in found:
-        yield "expected `seal ID KEY` or `fingerprint ID KEY`"
+        yield "expected `seal ID KEY`, or `open`, `public` or `fingerprint` instead of `seal`"
         return
     purpose, key_id, text = parts
     material = _decode(text)
@@ -133,7 +158,10 @@ def _decode(text: str) -> bytes | None:
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """An envelope, field by field as the ledger stores it; nonce and ciphertext are None once it is shredded."""
+    """An envelope, field by field as the ledger stores it; nonce and ciphertext are None once it is shredded.
+
+    In an envelope to a public key, the encapsulated key stands in the nonce's place.
+    """
 
     version: int
     algorithm: str
@@ -149,37 +177,47 @@ class Safe:
 
     def __init__(self, ring: Ring) -> None:
         """Take the first key of each purpose for what is new."""
-        self._seals = {key.id: key.material for key in ring.seals}
-        self._seal_key = ring.seals[0].id
+        self._keys = {key.id: key.material for key in (*ring.seals, *ring.opens)}
+        self._seal_key = (ring.seals or ring.publics)[0]
+        self._algorithm = ALGORITHM if ring.seals else TO_PUBLIC
         self._fingerprints = {key.id: key.material for key in ring.fingerprints}
         self._fingerprint_key = ring.fingerprints[0]
 
     def seal(self, secret: Secret, *, secret_id: str, owner: str, kind: str) -> Sealed:
         """Put a secret into an envelope that opens only for this id, owner and kind."""
-        nonce = secrets.token_bytes(NONCE_BYTES)
-        bound = _bind(VERSION, ALGORITHM, self._seal_key, secret_id, owner, kind)
-        ciphertext = AESGCM(self._seals[self._seal_key]).encrypt(nonce, _pad(secret), bound)
+        key = self._seal_key
+        bound = _bind(VERSION, self._algorithm, key.id, secret_id, owner, kind)
+        if self._algorithm == ALGORITHM:
+            nonce = secrets.token_bytes(NONCE_BYTES)
+            ciphertext = AESGCM(key.material).encrypt(nonce, _pad(secret), bound)
+        else:
+            whole = HPKE.encrypt(_pad(secret), X25519PublicKey.from_public_bytes(key.material), bound)
+            nonce, ciphertext = whole[:KEY_BYTES], whole[KEY_BYTES:]
         fingerprint = self.fingerprint(secret)
-        return Sealed(VERSION, ALGORITHM, self._seal_key, nonce, ciphertext, fingerprint, self.fingerprint_key)
+        return Sealed(VERSION, self._algorithm, key.id, nonce, ciphertext, fingerprint, self.fingerprint_key)
 
     def open(self, sealed: Sealed, *, secret_id: str, owner: str, kind: str, shred_by: int, now: int) -> Secret:
         """Take the secret out; times are the ledger's, in microseconds.
 
         Raises Shredded past `shred_by` too: what should have been destroyed is not used because the broom was late.
         """
-        if sealed.nonce is None or sealed.ciphertext is None:
+        nonce, ciphertext = sealed.nonce, sealed.ciphertext
+        if nonce is None or ciphertext is None:
             raise Shredded(f"the secret {secret_id} was shredded")
         if now >= shred_by:
             raise Shredded(f"the secret {secret_id} is past its shred-by date")
-        if (sealed.version, sealed.algorithm) != (VERSION, ALGORITHM):
+        if sealed.version != VERSION or sealed.algorithm not in {ALGORITHM, TO_PUBLIC}:
             raise Tampered(
                 f"the secret {secret_id} is in an envelope of a kind that this version of revoq does not know"
             )
-        if sealed.key_id not in self._seals:
+        if sealed.key_id not in self._keys:
             raise KeyMissing(sealed.key_id)
         bound = _bind(sealed.version, sealed.algorithm, sealed.key_id, secret_id, owner, kind)
+        key = self._keys[sealed.key_id]
         try:
-            return _unpad(AESGCM(self._seals[sealed.key_id]).decrypt(sealed.nonce, sealed.ciphertext, bound))
+            if sealed.algorithm == ALGORITHM:
+                return _unpad(AESGCM(key).decrypt(nonce, ciphertext, bound))
+            return _unpad(HPKE.decrypt(nonce + ciphertext, X25519PrivateKey.from_private_bytes(key), bound))
         except (InvalidTag, ValueError):
             pass
         # Raised out here, so that no context carries what was decrypted.
@@ -188,7 +226,12 @@ class Safe:
     @property
     def seal_key(self) -> str:
         """The id of the key that seals."""
-        return self._seal_key
+        return self._seal_key.id
+
+    @property
+    def opens(self) -> bool:
+        """Whether it can open anything; a producer's cannot."""
+        return bool(self._keys)
 
     @property
     def fingerprint_key(self) -> str:

@@ -180,7 +180,7 @@ OTHER = base64.urlsafe_b64encode(bytes(range(1, 33))).decode()
         (f"seal a {KEY}\n", "expected at least one seal key and one fingerprint key"),
         (f"seal a {KEY[:-4]}\nfingerprint f {OTHER}\n", "line 1: expected 32 bytes as base64url for a"),
         (f"seal a {KEY}\nfingerprint f not*base64\n", "line 2: expected 32 bytes as base64url for f"),
-        (f"seal {KEY}\nopen a {KEY}\n", "line 1: expected `seal ID KEY`.*; line 2: expected `seal ID KEY`"),
+        (f"seal {KEY}\nlock a {KEY}\n", "line 1: expected `seal ID KEY`.*; line 2: expected `seal ID KEY`"),
         (f"seal a {KEY}\nfingerprint a {OTHER}\n", "line 2: the id a stands on an earlier line already"),
         (f"seal a {KEY}\nfingerprint f {KEY}\n", "line 2: the key f is the same as an earlier one"),
         (f"seal a/b {KEY}\nfingerprint f {OTHER}\n", "line 1: expected an id of at most 32 letters"),
@@ -249,3 +249,55 @@ def test_what_is_no_ring_is_not_rotated(tmp_path: Path) -> None:
         rotate_ring(tmp_path / "keys")
     assert (tmp_path / "keys").read_text() == "nothing"
     assert not (tmp_path / "keys.lock").exists()
+
+
+@given(st.text())
+def test_a_producer_seals_and_cannot_open(text: str) -> None:
+    """Sealed to the public key, it opens at home alone; both tell it apart by the same fingerprint."""
+    home = Ring.generate()
+    ring = Ring.parse(home.for_producers().text)
+    sealed = Safe(ring).seal(Secret(text), **PLACE)
+
+    assert unseal(sealed, home) == Secret(text)
+    assert unseal(sealed, home.rotate()) == Secret(text)
+    assert sealed.fingerprint == Safe(home).fingerprint(Secret(text))
+    for other in (ring, RING, Ring.generate()):
+        with pytest.raises(KeyMissing, match=sealed.key_id):
+            unseal(sealed, other)
+    assert (Safe(ring).opens, Safe(home).opens) == (False, True)
+
+
+@pytest.mark.parametrize("changed", ["secret_id", "owner", "kind"])
+def test_what_a_producer_sealed_is_bound_to_its_place(changed: str) -> None:
+    """As all else is: an envelope in another row does not open."""
+    home = Ring.generate()
+    sealed = Safe(home.for_producers()).seal(SECRET, **PLACE)
+    with pytest.raises(Tampered):
+        unseal(sealed, home, place={**PLACE, changed: "another"})
+
+
+def test_a_producers_envelope_that_was_changed_does_not_open() -> None:
+    """One bit of the encapsulated key or of the ciphertext, or another algorithm's name."""
+    home = Ring.generate()
+    sealed = Safe(home.for_producers()).seal(SECRET, **PLACE)
+    assert sealed.nonce is not None
+    assert sealed.ciphertext is not None
+    for changes in (
+        {"nonce": bytes([sealed.nonce[0] ^ 1]) + sealed.nonce[1:]},
+        {"ciphertext": sealed.ciphertext[:-1] + bytes([sealed.ciphertext[-1] ^ 1])},
+        {"nonce": b""},
+        {"algorithm": "AES-256-GCM"},
+    ):
+        with pytest.raises(Tampered):
+            unseal(dataclasses.replace(sealed, **changes), home)
+
+
+def test_a_ring_for_producers_needs_a_key_that_opens() -> None:
+    """An older ring gets one when it is rotated; a ring that opens and seals to others as well is a mistake."""
+    with pytest.raises(SafeError, match="revoq keys rotate"):
+        RING.for_producers()
+    home = RING.rotate()
+    with pytest.raises(SafeError, match="either keys that open or public ones"):
+        Ring.parse(Secret(RING.text.reveal() + Ring.generate().for_producers().text.reveal()))
+    private = home.opens[0].line.split()[1]
+    assert private not in home.for_producers().text.reveal()
