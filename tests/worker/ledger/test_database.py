@@ -48,7 +48,7 @@ def test_two_upgrades_at_once(database_url: str) -> None:
 def test_missing_tables(database_url: str) -> None:
     """An empty database is refused with both versions and the command that helps."""
     database = Database(database_url)
-    with pytest.raises(SchemaMismatch, match=r"at version none, .* works with 0001: run `revoq db upgrade`"):
+    with pytest.raises(SchemaMismatch, match=r"at version none, .* works with \S+: run `revoq db upgrade`"):
         check(database)
     database.dispose()
 
@@ -56,7 +56,7 @@ def test_missing_tables(database_url: str) -> None:
 def test_newer_tables(db: Database) -> None:
     """A database that belongs to a newer revoq is left alone."""
     execute(db, "UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(SchemaMismatch, match=r"at version 9999, which this revoq does not know; it works with 0001"):
+    with pytest.raises(SchemaMismatch, match=r"at version 9999, which this revoq does not know; it works with 0"):
         check(db)
     with pytest.raises(SchemaMismatch, match="newer revoq"):
         upgrade(db)
