@@ -18,7 +18,7 @@ import hashlib
 import io
 import json
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -89,7 +89,7 @@ def written(trail: Iterable[Line], form: Form) -> Iterator[bytes]:
     yield write({"kind": "end", "number": count})
 
 
-def row_line(row: Mapping[str, Any]) -> Line:
+def row_line(row: RowMapping) -> Line:
     """An audit row as it stands in a file."""
     text = bytes(row["row"]).decode("utf-8", Anyhow)
     place = {"chain": row["job"], "number": row["number"], "at": row["at"]}
