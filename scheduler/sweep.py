@@ -20,7 +20,7 @@ WINDOW = 500
 """Jobs of one batch that are rung and unfinished at a time: an emptied broker loses no more bells than these."""
 SHREDDED_AT_ONCE = 1000
 SEALED_AT_ONCE = 5000
-_delivering = threading.Lock()
+delivering = threading.Lock()
 
 
 def sweep(runtime: Runtime) -> int:
@@ -71,7 +71,7 @@ def deliver(runtime: Runtime) -> bool:
 
     False where the thread of an earlier tick is still at it.
     """
-    if not runtime.settings.audit_sinks or not _delivering.acquire(blocking=False):
+    if not runtime.settings.audit_sinks or not delivering.acquire(blocking=False):
         return False
     threading.Thread(target=_deliver, args=(runtime,), daemon=True).start()
     return True
@@ -83,4 +83,4 @@ def _deliver(runtime: Runtime) -> None:
     except SQLAlchemyError as error:
         log.warning("not_delivered", why=type(error).__name__)
     finally:
-        _delivering.release()
+        delivering.release()
