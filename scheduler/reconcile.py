@@ -83,7 +83,7 @@ def answer(runtime: Runtime, question: Question) -> Found:
 
 def _means(about: Job, found: Verdict) -> str:
     if found is Verdict.DEAD and about.state in OPEN:
-        return "it is dead by now: the job will find that, and end"
+        return "it is dead by now: the job will find that, and ask where nothing shows any more that it was ever known"
     if found is Verdict.ALIVE and about.verdict in DEAD:
         return f"it works, and the ledger says {about.verdict}: look at it, and submit it again"
     if found in {Verdict.ALIVE, Verdict.DEAD}:

@@ -145,13 +145,13 @@ def tell(findings: Sequence[audit.Finding], tally: audit.Tally) -> Iterator[str]
 
 @command.command(name="export")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--format", "form", type=click.Choice(list(Form)), default=Form.JSONL, show_default=True)
-def export_trail(file: Path, form: Form) -> None:
+@click.option("--format", "form", type=click.Choice([form.value for form in Form]), default="jsonl", show_default=True)
+def export_trail(file: Path, form: str) -> None:
     """Write the whole trail into a new FILE, with its seals and signed heads, so that it can be verified anywhere."""
     db = open_ledger(open_settings())
     try:
         with open(file, "xb", opener=private) as out, db.read() as connection:
-            out.writelines(export(connection, form))
+            out.writelines(export(connection, Form(form)))
     except FileExistsError:
         raise BadInput(f"{file} is there already: name a new file") from None
     except OSError as error:
