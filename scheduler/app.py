@@ -25,6 +25,7 @@ def periodic() -> dict[str, Any]:
         tasks.leavers.name: chosen.sweep_every,
         tasks.shred.name: SHRED_EVERY,
         tasks.seal.name: SEAL_EVERY,
+        tasks.deliver.name: SEAL_EVERY,
     }
     table: dict[str, Any] = {name: {"task": name, "schedule": seconds} for name, seconds in ticks.items()}
     for name, schedule in chosen.schedules.items():

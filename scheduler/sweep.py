@@ -1,11 +1,15 @@
-"""Jobs that were lost, waits that are over, secrets that are past their date; rings and shreds, and carries nothing."""
+"""Jobs that were lost, waits that are over, secrets past their date, rows to seal; rings, shreds and seals, no more."""
 
 from __future__ import annotations
 
+import threading
+
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from scheduler.bell import BrokerDown, ring
-from worker.ledger import audit, batches, moves
+from worker import delivery, restored
+from worker.ledger import audit, batches, heads, moves
 from worker.runtime import Runtime
 
 log = structlog.get_logger(__name__)
@@ -16,6 +20,7 @@ WINDOW = 500
 """Jobs of one batch that are rung and unfinished at a time: an emptied broker loses no more bells than these."""
 SHREDDED_AT_ONCE = 1000
 SEALED_AT_ONCE = 5000
+delivering = threading.Lock()
 
 
 def sweep(runtime: Runtime) -> int:
@@ -48,6 +53,34 @@ def shred(runtime: Runtime) -> int:
 
 
 def seal(runtime: Runtime) -> int:
-    """Fold audit rows that are not sealed yet into the one sequence."""
-    with runtime.database.begin() as connection:
-        return audit.fold(connection, SEALED_AT_ONCE, runtime.database.now())
+    """Fold audit rows that are not sealed yet into the one sequence, and sign how far it reaches.
+
+    What a restored ledger would sign now could be taken for what it has signed before: it has to be reconciled first.
+    """
+    db = runtime.database
+    with db.begin() as connection:
+        count = audit.fold(connection, SEALED_AT_ONCE, db.now())
+    if runtime.signers and not restored.hold_if_behind(runtime.settings, db):
+        with db.begin() as connection:
+            heads.sign(connection, runtime.signers, db.now())
+    return count
+
+
+def deliver(runtime: Runtime) -> bool:
+    """Bring new heads to the audit sinks, in a thread: a sink that hangs must not keep the clock from ringing.
+
+    False where the thread of an earlier tick is still at it.
+    """
+    if not runtime.settings.audit_sinks or not delivering.acquire(blocking=False):
+        return False
+    threading.Thread(target=_deliver, args=(runtime,), daemon=True).start()
+    return True
+
+
+def _deliver(runtime: Runtime) -> None:
+    try:
+        delivery.deliver(runtime.settings, runtime.database)
+    except SQLAlchemyError as error:
+        log.warning("not_delivered", why=type(error).__name__)
+    finally:
+        delivering.release()

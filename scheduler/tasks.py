@@ -41,5 +41,11 @@ def shred() -> None:
 
 @app.task(name="seal")
 def seal() -> None:
-    """Fold new audit rows into the sequence."""
+    """Fold new audit rows into the sequence, and sign it."""
     sweeping.seal(runtime())
+
+
+@app.task(name="deliver")
+def deliver() -> None:
+    """Bring signed heads off this machine."""
+    sweeping.deliver(runtime())

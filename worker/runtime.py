@@ -1,6 +1,7 @@
 """What one process holds while it works: settings, ledger, safe, rules, connections; built on first use.
 
-Nothing here acts; whoever needs one of these takes it from `runtime()`, or is handed a `Runtime` made for a test.
+Whoever needs one of these takes it from `runtime()`, or is handed a `Runtime` made for a test. Nothing here acts, but
+for one thing: a process that finds a restored ledger holds it before it does anything else.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from rules.errors import RuleError
 from rules.loader import Catalogue, builtin, read
 from rules.schema import Limits
 from rules.secret import Secret
+from worker import restored
 from worker.connections import Connections
 from worker.ledger.accounts import LimitsOf
 from worker.ledger.database import Database
 from worker.safe import Ring, Safe
 from worker.settings import Settings, settings
+from worker.signing import Signer, read_signers
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,11 @@ class Runtime:
     catalogue: Catalogue
     connections: Connections
     broken: tuple[RuleError, ...] = field(default=())
+
+    @property
+    def signers(self) -> tuple[Signer, ...]:
+        """The keys that sign the audit trail; none where this process has none."""
+        return read_signers(self.settings.audit_keys) if self.settings.audit_keys is not None else ()
 
     @property
     def limits(self) -> LimitsOf:
@@ -72,5 +80,7 @@ def runtime() -> Runtime:
         here = os.getpid()
         if here not in _built:
             _built.clear()
-            _built[here] = build(settings())
+            fresh = build(settings())
+            restored.hold_if_behind(fresh.settings, fresh.database)
+            _built[here] = fresh
         return _built[here]

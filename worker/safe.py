@@ -283,12 +283,12 @@ def write_ring(path: Path, ring: Ring) -> None:
         _write_new(path, ring)
     except FileExistsError:
         raise SafeError(f"{path} holds keys already: revoq keys rotate adds a new one to them") from None
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def rotate_ring(path: Path) -> Ring:
     """Put a new seal key first in the file of keys, in one step that cannot lose a key, and give the new ring."""
-    with _sole_writer(path) as beside:
+    with sole_writer(path) as beside:
         try:
             before = Ring.parse(Secret(path.read_text("utf-8")))
         except (OSError, UnicodeDecodeError) as error:
@@ -297,12 +297,12 @@ def rotate_ring(path: Path) -> Ring:
         after = before.rotate()
         _write_new(beside, after)
         beside.replace(path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
     return after
 
 
 @contextmanager
-def _sole_writer(path: Path) -> Iterator[Path]:
+def sole_writer(path: Path) -> Iterator[Path]:
     """The file that becomes the new ring is also the lock: two rotations at once would lose one's key."""
     lock, beside = path.with_name(f"{path.name}.lock"), path.with_name(f"{path.name}.new")
     try:
@@ -326,7 +326,7 @@ def _write_new(path: Path, ring: Ring) -> None:
         os.fsync(file.fileno())
 
 
-def _sync_folder(path: Path) -> None:
+def sync_folder(path: Path) -> None:
     """A file whose name was not written out is gone after a power loss, and with it all that it sealed."""
     folder = os.open(path, os.O_RDONLY)
     try:

@@ -35,6 +35,7 @@ from worker.schedules import Schedule, Targets, unknown_connections, unknown_sin
 CONFIG = sources.CONFIG
 CONFIG_NAME = sources.CONFIG_NAME
 KEYS_NAME = "keys"
+AUDIT_KEYS_NAME = "audit_keys"
 
 # ── the values ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -230,21 +231,10 @@ WebAddress = Annotated[str, AfterValidator(_is_web_address)]
 WebTemplate = Annotated[str, AfterValidator(_is_web_template)]
 
 
-class Place(Model):
-    """What the settings say of one sink, whatever its kind. Texts in braces are filled in for each target.
-
-    `reload` names the sink, a program or a webhook, that is told the target, and no secret, after a delivery here.
-    `unconfirmed` says what becomes of the old key where this sink cannot be read back.
-    """
+class Named(Model):
+    """What has a name in the settings, and fields that refer to secrets."""
 
     name: str = Field(pattern=NAME)
-    reload: str | None = None
-    unconfirmed: Literal["keep_old", "accept"] = "keep_old"
-
-    @property
-    def can_be_read(self) -> bool:
-        """Whether it tells what it holds."""
-        return True
 
     @property
     def references(self) -> dict[str, str]:
@@ -264,12 +254,28 @@ class Place(Model):
         return [Path(text.removeprefix("file:")) for text in self.references.values() if text.startswith("file:")]
 
 
+class Place(Named):
+    """What the settings say of one sink, whatever its kind. Texts in braces are filled in for each target.
+
+    `reload` names the sink, a program or a webhook, that is told the target, and no secret, after a delivery here.
+    `unconfirmed` says what becomes of the old key where this sink cannot be read back.
+    """
+
+    reload: str | None = None
+    unconfirmed: Literal["keep_old", "accept"] = "keep_old"
+
+    @property
+    def can_be_read(self) -> bool:
+        """Whether it tells what it holds."""
+        return True
+
+
 REFERENCES = frozenset({"token", "role_id", "secret_id", "secret_access_key", "session_token", "secret"})
 """The fields of all kinds that are references."""
 
 
-class RemotePlace(Place):
-    """A sink on the network."""
+class Remote(Model):
+    """What is on the network."""
 
     proxy: str | None = None
     ca_bundle: AbsolutePath | None = None
@@ -278,6 +284,10 @@ class RemotePlace(Place):
     @classmethod
     def _proxy_address(cls, value: str | None) -> str | None:
         return None if value is None else _plain_url(value, ("http",), path=False).rstrip("/")
+
+
+class RemotePlace(Remote, Place):
+    """A sink on the network."""
 
 
 class FilePlace(Place):
@@ -370,6 +380,26 @@ SinkPlace = Annotated[
     Field(discriminator="kind"),
 ]
 
+# ── where the audit trail's heads go ──────────────────────────────────────────────────────────────────────────────────
+
+
+class AuditFile(Named):
+    """A file that signed heads are appended to; it is worth something where this machine cannot rewrite it."""
+
+    kind: Literal["file"]
+    path: AbsolutePath
+
+
+class AuditHook(Remote, Named):
+    """A service that takes signed heads by a signed POST."""
+
+    kind: Literal["webhook"]
+    url: WebAddress
+    secret: Reference
+
+
+AuditSink = Annotated[AuditFile | AuditHook, Field(discriminator="kind")]
+
 # ── offboarding ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -413,6 +443,8 @@ class Settings(BaseSettings):
     database_url: str = Field(default="", validate_default=True, repr=False)
     broker_url: str = Field(default="", validate_default=True, repr=False)
     seal_keys: Secret | None = Field(default=None, validate_default=True, repr=False)
+    audit_keys: Secret | None = Field(default=None, validate_default=True, repr=False)
+    audit_heads: AbsolutePath | None = None
     rules_path: list[AbsolutePath] = Field(default_factory=list)
     trust_single_row: list[str] = Field(default_factory=list)
     commands_allowed: list[str] = Field(default_factory=list)
@@ -436,6 +468,7 @@ class Settings(BaseSettings):
     body_limit: int = Field(default=4 * 1024 * 1024, ge=1024)
     connections: dict[str, Connection] = Field(default_factory=dict)
     sinks: dict[str, SinkPlace] = Field(default_factory=dict)
+    audit_sinks: dict[str, AuditSink] = Field(default_factory=dict)
     schedules: dict[str, Schedule] = Field(default_factory=dict)
     approval: Approval | None = None
     batch_limits: BatchLimits = Field(default_factory=BatchLimits)
@@ -469,12 +502,12 @@ class Settings(BaseSettings):
             raise ValueError("expected redis://, rediss:// or redis+socket:///, got something else")
         return value
 
-    @field_validator("seal_keys", mode="before")
+    @field_validator("seal_keys", "audit_keys", mode="before")
     @classmethod
     def _keys(cls, value: object, info: ValidationInfo) -> object:
         if value is not None or "data_dir" not in info.data:
             return value
-        path = info.data["data_dir"] / KEYS_NAME
+        path = info.data["data_dir"] / (KEYS_NAME if info.field_name == "seal_keys" else AUDIT_KEYS_NAME)
         try:
             return Secret(path.read_text("utf-8"))
         except FileNotFoundError:
@@ -522,7 +555,7 @@ class Settings(BaseSettings):
                 reading.refuse_at(("schedules", *place), says)
         return value
 
-    @field_validator("connections", "sinks", "schedules", mode="before")
+    @field_validator("connections", "sinks", "audit_sinks", "schedules", mode="before")
     @classmethod
     def _named(cls, value: object) -> object:
         """The name of a connection, a sink or a schedule is the key that it stands under, and is said once."""
@@ -547,6 +580,17 @@ class Settings(BaseSettings):
     def keys_file(self) -> Path:
         """Where the key ring is, unless the settings say it otherwise."""
         return self.data_dir / KEYS_NAME
+
+    @property
+    def audit_keys_file(self) -> Path:
+        """Where the keys that sign the audit trail are, unless the settings say it otherwise."""
+        return self.data_dir / AUDIT_KEYS_NAME
+
+    @property
+    def head_files(self) -> list[Path]:
+        """The files that tell which heads of the audit trail were delivered."""
+        files = [sink.path for sink in self.audit_sinks.values() if isinstance(sink, AuditFile)]
+        return files + ([self.audit_heads] if self.audit_heads is not None else [])
 
     def connection(self, name: str) -> Connection:
         """Find a connection by name; raises UnknownConnection with the nearest names."""
@@ -594,6 +638,7 @@ PLACES = (FilePlace, VaultPlace, AwsPlace, WebhookPlace, CommandPlace)
 KEYS = {
     "connections": {*Connection.model_fields, *Protected.model_fields, *Limits.model_fields} - {"name"},
     "sinks": {field for place in PLACES for field in place.model_fields} - {"name"},
+    "audit_sinks": {*AuditFile.model_fields, *AuditHook.model_fields} - {"name"},
     "schedules": {*Schedule.model_fields, *Targets.model_fields, "except"} - {"name", "exclude"},
     "approval": {*Approval.model_fields},
     "batch_limits": {*BatchLimits.model_fields},
@@ -650,10 +695,10 @@ def using(value: Settings) -> Iterator[Settings]:
 
 def private_files(settings: Settings) -> list[Path]:
     """The files that nobody but revoq's own user should be able to read, where they exist."""
-    found = [settings.keys_file, *settings._secret_files]  # noqa: SLF001 - the same module's
+    found = [settings.keys_file, settings.audit_keys_file, *settings._secret_files]  # noqa: SLF001 - the same module's
     if settings.database_url.startswith("sqlite:///"):
         found.append(Path(settings.database_url.removeprefix("sqlite:///")))
-    for known in (*settings.connections.values(), *settings.sinks.values()):
+    for known in (*settings.connections.values(), *settings.sinks.values(), *settings.audit_sinks.values()):
         found += known.secret_files
     return [path for path in dict.fromkeys(found) if path.exists()]
 

@@ -26,8 +26,11 @@ from worker.errors import SettingsError
 PREFIX = "REVOQ_"
 CONFIG = "REVOQ_CONFIG"
 CONFIG_NAME = "revoq.yaml"
-SECTIONS = ("connections", "sinks", "schedules")
+SECTIONS = ("connections", "sinks", "audit_sinks", "schedules")
 """What is written in `revoq.yaml` alone: it has a shape that no variable could hold."""
+KEY_RINGS = frozenset({"seal_keys", "audit_keys"})
+KINDS = frozenset({"sinks", "audit_sinks"})
+"""The sections whose entries are one of several models."""
 LISTS = {"rules_path": os.pathsep, "trust_single_row": ",", "commands_allowed": os.pathsep}
 
 # With PYDANTIC_SETTINGS_DEBUG it logs whatever the sources say, passwords too.
@@ -87,10 +90,10 @@ class Reading:
         """Note what the check found, each with its place; `keys` are the known ones of each section."""
         for error in errors.errors(include_url=False):
             place = tuple(part for part in error["loc"] if part != "[key]")
-            if place[0] == "sinks":
+            if place[0] in KINDS:
                 # The kind, by which one of several models was chosen, is no key of the file.
                 place = (*place[:2], *place[3:])
-            hidden = not model.model_fields[str(place[0])].repr or "identity" in place or place[0] == "sinks"
+            hidden = not model.model_fields[str(place[0])].repr or "identity" in place or place[0] in KINDS
             self.refuse(
                 ".".join(map(str, place)),
                 _explain(error, keys.get(str(place[0]), ()), hidden=hidden),
@@ -130,8 +133,8 @@ class File(InitSettingsSource):
     def _entry(self, key: str, document: strictyaml.Document, path: Path) -> Iterator[tuple[str, object]]:
         value, setting = document.value[key], key.removesuffix("_file")
         where = f"{document.file}:{document.line([key])}"
-        if key == "seal_keys":
-            says = "keys may not stand in this file: say seal_keys_file, or leave it to the data folder"
+        if key in KEY_RINGS:
+            says = f"keys may not stand in this file: say {key}_file, or leave it to the data folder"
         elif key in self.fields:
             self.reading.origins[key] = Origin(where, path.parent, document)
             if not self.fields[key].repr and re.search(r"//.*:.*@", str(value)):
@@ -201,7 +204,7 @@ def _from_text(setting: str, field: FieldInfo, text: str) -> object:
         return [part.strip() for part in text.split(LISTS[setting]) if part.strip()]
     if field.annotation is int and re.fullmatch(r"\d{1,18}", text):
         return int(text)
-    return Secret(text) if setting == "seal_keys" else text
+    return Secret(text) if setting in KEY_RINGS else text
 
 
 def _references(value: object) -> set[str]:

@@ -21,14 +21,16 @@ from scheduler.cli.connections import check_identities
 from scheduler.cli.desk import adopt, open_ledger, sqlite_file
 from scheduler.cli.present import ago
 from scheduler.processes import broker_dir, run_dir
+from worker import restored
 from worker.app import BULK, ROTATION, URGENT
 from worker.errors import SchemaMismatch, SettingsError, SettingsErrors
-from worker.ledger import reads, slots
+from worker.ledger import heads, reads, slots
 from worker.ledger.accounts import standings
 from worker.ledger.database import Database
 from worker.safe import Ring, Safe
 from worker.schedules import unusable_rules
 from worker.settings import CONFIG, CONFIG_NAME, Settings, check_private, load_settings, private_files
+from worker.signing import read_signers
 from worker.sinks import find_unusable
 
 QUEUES = (URGENT, BULK, ROTATION, CLOCK)
@@ -156,10 +158,36 @@ def look_at_database(settings: Settings) -> Iterator[Check]:
         return
     yield Check("database", Health.OK, "it answers, and its tables are of this version")
     for hold in reads.holds(db):
-        yield Check("hold", Health.WARN, hold.says, "revoq hold off --reason TEXT")
+        restores = hold.why.startswith(restored.WHY)
+        mend = "revoq db reconcile --reason TEXT" if restores else "revoq hold off --reason TEXT"
+        yield Check("hold", Health.WARN, hold.says, mend)
+    yield from look_at_trail(db, settings)
     yield from look_at_accounts(db)
     yield from look_at_clock(db, settings)
     yield from look_at_schedules(db, settings)
+
+
+def look_at_trail(db: Database, settings: Settings) -> Iterator[Check]:
+    """Whether the heads of the audit trail are signed and leave this machine, and whether the ledger knows them all."""
+    behind = restored.find_behind(settings, db)
+    if behind is not None:
+        yield Check("audit", Health.FAIL, behind.says, "revoq db reconcile")
+    if settings.audit_keys is None:
+        yield Check("audit", Health.WARN, "this process has no key that signs the trail", "revoq keys generate --audit")
+    else:
+        public = read_signers(settings.audit_keys)[0].public
+        yield Check("audit", Health.OK, f"the trail is signed with {public}")
+    if not settings.audit_sinks:
+        says = "heads stay on this machine: whoever is root here can write the trail anew"
+        yield Check("audit", Health.WARN, says, "name audit_sinks in revoq.yaml")
+    for sink in heads.delivered(db, settings.audit_sinks):
+        if sink.failed_at is not None:
+            yield Check("audit", Health.FAIL, f"{sink.sink} takes no heads: {sink.says}", "mend that sink")
+        elif sink.lag(db.now()) * SECOND > LATE:
+            says = f"{sink.sink} lacks heads since {ago(sink.waits_since or 0, db.now())}"
+            yield Check("audit", Health.FAIL, says, "revoq up, or start beat and the worker of the queue clock")
+        else:
+            yield Check("audit", Health.OK, f"{sink.sink} has the heads up to number {sink.number}")
 
 
 def look_at_accounts(db: Database) -> Iterator[Check]:

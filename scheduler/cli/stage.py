@@ -28,6 +28,7 @@ from rules.secret import Secret
 from scheduler.errors import NoCheckout, NotStarted
 from worker.safe import Ring, write_ring
 from worker.settings import CONFIG, Settings, load_settings
+from worker.signing import write_signer
 
 ANSWERS_WITHIN = 10.0
 SINK = "files"
@@ -183,6 +184,7 @@ def furnish(folder: Path, checkout: Path, sandbox: Sandbox) -> Stage:
     cast = sandbox.seed_cast()
     data = folder / "data"
     write_ring(data / "keys", Ring.generate())
+    write_signer(data / "audit_keys")
     config = folder / "revoq.yaml"
     chosen = {
         "data_dir": str(data),

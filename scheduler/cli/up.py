@@ -22,6 +22,7 @@ from scheduler.processes import Process, commands, log_file
 from worker.ledger.database import Database, upgrade
 from worker.safe import Ring, write_ring
 from worker.settings import Settings, load_settings
+from worker.signing import write_signer
 
 LOOK_EVERY = 0.3
 STATES_EVERY = 1.0
@@ -62,6 +63,12 @@ def prepare(settings: Settings) -> Settings:
     if settings.seal_keys is None:
         write_ring(settings.keys_file, Ring.generate())
         say(f"Made the keys: {settings.keys_file}, mode 0600. Keep a copy elsewhere.")
+        settings = adopt(load_settings())
+    if settings.audit_keys is None:
+        public = write_signer(settings.audit_keys_file).public
+        say(
+            f"Made the key that signs the audit trail: {settings.audit_keys_file}, mode 0600. Its public half: {public}"
+        )
         settings = adopt(load_settings())
     path = sqlite_file(settings)
     if path is not None:

@@ -1,55 +1,54 @@
-"""The audit trail: rows chained within their job, the sealer's one sequence of them all, and the check of both.
+"""The audit trail: rows chained within their job, the sealer's one sequence of them all, and the check of everything.
 
 A row's hash covers the stored bytes and the hash before it. What a row tells is for `moves` to say; that it goes into
-the same transaction as the move, too. Nothing here ever changes or removes a row.
+the same transaction as the move, too. Nothing here ever changes or removes a row; what leaves with an archive is
+`archives`', and what the sealer signs is `heads`'.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, and_, func, insert, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, exists, func, insert, or_, select, tuple_
 
+from worker.ledger import heads
+from worker.ledger.chain import GENESIS, PAGE, Fault, Finding, canonical, link, parsed
 from worker.ledger.database import Lock, lock
+from worker.ledger.heads import Signed, Walk
 from worker.ledger.rows import Head
-from worker.ledger.tables import audit, jobs, seals
+from worker.ledger.tables import audit, jobs, seals, seams
+from worker.ledger.tables import heads as signed_heads
 
-GENESIS = Head(0, "0" * 64)
-"""What stands before the first row of every chain."""
+__all__ = [
+    "GENESIS",
+    "GLOBAL",
+    "PAGE",
+    "PLACE",
+    "Entry",
+    "Fault",
+    "Finding",
+    "Tally",
+    "append",
+    "append_global",
+    "canonical",
+    "count_unsealed",
+    "entry",
+    "fold",
+    "has_left",
+    "link",
+    "seal_link",
+    "verify",
+    "write",
+]
+
 GLOBAL = "revoq"
 """The chain of what belongs to no job: holds, keys, settings. Nothing remembers its end but the seals."""
-PAGE = 1000
-"""Rows that a check holds in memory at once."""
 _WRITE = insert(audit)
 PLACE = and_(seals.c.job == audit.c.job, seals.c.audit_number == audit.c.number)
 """What makes a seal the seal of a row."""
-
-
-class Fault(StrEnum):
-    """What is wrong with a row."""
-
-    EDITED = "edited"  # its bytes, its time or its hash are not what was written
-    MISSING = "missing"  # rows between it and the one before, or rows that were sealed, are gone
-    CUT = "cut"  # the chain ends before its job says that it does
-    INSERTED = "inserted"  # it stands where no row was written
-    MOVED = "moved"  # it was written for another place
-    BARE = "bare"  # a job that has no rows
-    ORPHAN = "orphan"  # rows whose job is gone
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The first wrong row of one chain (`seals` is the name of the sealer's), and how it is wrong."""
-
-    chain: str
-    number: int
-    fault: Fault
-    says: str
 
 
 @dataclass(slots=True)
@@ -60,6 +59,11 @@ class Tally:
     chains: int = 0
     seals: int = 0
     unsealed: int = 0
+    heads: int = 0
+    unsigned: int = 0  # seals behind the last head
+    left: int = 0  # rows that left with archives
+    lost: int = 0  # heads that a restored ledger does not know
+    keys: list[str] = field(default_factory=list)  # public ones that have signed
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +80,6 @@ class Entry:
     def head(self) -> Head:
         """What the next row of the chain follows."""
         return Head(self.number, self.hash)
-
-
-def canonical(row: Mapping[str, Any]) -> bytes:
-    """The one way to write a row: JSON, sorted keys, no spaces, UTF-8. A Secret in it is a TypeError."""
-    written = json.dumps(row, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    # Half a surrogate pair, which a provider may well send, has no UTF-8; its escape is the same JSON.
-    return written.encode("utf-8", "backslashreplace")
-
-
-def link(previous_hash: str, row: bytes) -> str:
-    """SHA-256 over the hash before and the stored bytes."""
-    return hashlib.sha256(previous_hash.encode("ascii") + row).hexdigest()
 
 
 def entry(previous: Head, *, job: str, at: int, event: str, **facts: Any) -> Entry:
@@ -170,18 +162,58 @@ def count_unsealed(conn: Connection) -> int:
 # ── the check ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def verify(conn: Connection, tally: Tally | None = None) -> Iterator[Finding]:
-    """Walk every chain and the seals, and tell the first wrong row of each that is broken; `tally` counts along.
+def verify(
+    conn: Connection,
+    tally: Tally | None = None,
+    *,
+    anchors: Collection[str] = (),
+    delivered: Iterable[Signed] = (),
+    returned: Collection[str] = (),
+    exported: bool = False,
+) -> Iterator[Finding]:
+    """Walk every chain, the seals and the heads, and tell the first wrong row of each that is broken; `tally` counts.
 
-    `conn` has to see one moment (`Database.read` does): else a job that moves meanwhile would look cut. Memory stays
-    flat, however long the trail is.
+    One of the public keys `anchors` must have signed, and what was `delivered` must be there. Rows of archives with the
+    digests `returned` are back; an `exported` trail comes without its jobs. `conn` has to see one moment
+    (`Database.read` does): else a job that moves meanwhile would look cut. Memory stays flat.
     """
     tally = tally if tally is not None else Tally()
-    yield from _check_chains(conn, tally)
-    yield from _check_bare_jobs(conn)
+    way = Walk()
+    yield from heads.walk(conn, way)
+    yield from _check_anchors(way, anchors)
+    yield from heads.compare(conn, delivered, way)
+    yield from _check_seams(conn, way, returned)
+    yield from _check_chains(conn, tally, ends=not exported)
+    if not exported:
+        yield from _check_bare_jobs(conn)
     yield from _check_seals(conn, tally)
     yield from _check_sealed_rows(conn)
     tally.unsealed = count_unsealed(conn)
+    tally.heads = conn.scalar(select(func.count()).select_from(signed_heads)) or 0
+    tally.unsigned = conn.scalar(select(func.count()).select_from(seals).where(seals.c.number > way.seal)) or 0
+    tally.left = conn.scalar(select(func.coalesce(func.sum(seams.c.last - seams.c.first + 1), 0))) or 0
+    tally.lost = sum(last - first + 1 for first, last in way.lost)
+    tally.keys = sorted(way.keys)
+
+
+def has_left() -> ColumnElement[bool]:
+    """Whether the row of a seal left with an archive."""
+    return exists().where(seals.c.number.between(seams.c.first, seams.c.last)).correlate(seals)
+
+
+def _check_anchors(way: Walk, anchors: Collection[str]) -> Iterator[Finding]:
+    if anchors and not way.keys & set(anchors):
+        yield Finding(heads.CHAIN, 1, Fault.FORGED, f"no head is signed with the key {' or '.join(sorted(anchors))}")
+
+
+def _check_seams(conn: Connection, way: Walk, returned: Collection[str]) -> Iterator[Finding]:
+    """Rows left where a head says so, and nowhere else."""
+    back = {way.digests.get(digest) for digest in returned}
+    told = {seam for seam in way.seams if seam[2] not in back}
+    there = {(row.first, row.last, row.head) for row in conn.execute(select(seams))}
+    for first, last, head in sorted(there ^ told)[:1]:
+        says = "a head tells of it, and it is gone" if (first, last, head) in told else "no signed head tells of it"
+        yield Finding("seams", first, Fault.FORGED, f"the seam over the seals {first} to {last}: {says}")
 
 
 @dataclass(slots=True)
@@ -191,6 +223,7 @@ class _Chain:
     job: str
     end: Head | None
     head: Head = field(default=GENESIS)
+    open_ended: bool = False
     broken: bool = False
 
     def follow(self, row: RowMapping) -> Finding | None:
@@ -204,7 +237,7 @@ class _Chain:
 
     def close(self) -> Finding | None:
         """Compare where the rows end with where the job says they do."""
-        if self.broken or self.job == GLOBAL or self.end == self.head:
+        if self.broken or self.open_ended or self.end == self.head:
             return None
         last = self.head.number
         if self.end is None:
@@ -223,7 +256,7 @@ class _Chain:
             return Fault.INSERTED, f"a chain begins with row 1, and this is row {number}"
         if number > expected:
             return Fault.MISSING, f"the rows {expected} to {number - 1} before it are gone"
-        written = _parsed(row["row"])
+        written = parsed(row["row"])
         if written is None or written.get("at") != row["at"]:
             return Fault.EDITED, "its content is not what was written"
         if (written.get("job"), written.get("number")) != (self.job, number):
@@ -237,17 +270,26 @@ class _Chain:
         return None
 
 
-def _check_chains(conn: Connection, tally: Tally) -> Iterator[Finding]:
+def _check_chains(conn: Connection, tally: Tally, *, ends: bool) -> Iterator[Finding]:
     chain: _Chain | None = None
     for row in _rows_with_ends(conn):
         if chain is None or chain.job != row["job"]:
             yield from _told(chain.close() if chain is not None else None)
             end = Head(row["audit_number"], row["audit_hash"]) if row["audit_number"] is not None else None
-            chain = _Chain(row["job"], end)
+            begin = _where_it_was_cut(conn, row) if row["number"] > 1 else GENESIS
+            chain = _Chain(row["job"], end, begin, open_ended=row["job"] == GLOBAL or not ends)
             tally.chains += 1
         tally.rows += 1
         yield from _told(chain.follow(row))
     yield from _told(chain.close() if chain is not None else None)
+
+
+def _where_it_was_cut(conn: Connection, row: RowMapping) -> Head:
+    """The last row before this one, where it left with an archive: its seal remembers its hash."""
+    number = row["number"] - 1
+    before = and_(seals.c.job == row["job"], seals.c.audit_number == number, has_left())
+    row_hash = conn.scalar(select(seals.c.hash).where(before))
+    return Head(number, row_hash) if row_hash is not None else GENESIS
 
 
 def _rows_with_ends(conn: Connection) -> Iterator[RowMapping]:
@@ -266,7 +308,9 @@ def _rows_with_ends(conn: Connection) -> Iterator[RowMapping]:
 
 
 def _check_bare_jobs(conn: Connection) -> Iterator[Finding]:
-    bare = select(jobs.c.id).outerjoin(audit, audit.c.job == jobs.c.id).where(audit.c.job.is_(None))
+    last = and_(seals.c.job == jobs.c.id, seals.c.audit_number == jobs.c.audit_number)
+    whole_chain_left = exists().where(last, seals.c.hash == jobs.c.audit_hash, has_left())
+    bare = select(jobs.c.id).outerjoin(audit, audit.c.job == jobs.c.id).where(audit.c.job.is_(None), ~whole_chain_left)
     for (job,) in conn.execute(bare.execution_options(yield_per=PAGE)):
         yield Finding(job, 1, Fault.BARE, "the job is there, and none of its rows is")
 
@@ -299,26 +343,23 @@ def _all_seals(conn: Connection) -> Iterator[RowMapping]:
 
 def _check_sealed_rows(conn: Connection) -> Iterator[Finding]:
     """The first row of each chain that is not what was sealed: this finds a chain that was written anew as a whole."""
+    left = has_left()
+    gone, back = and_(audit.c.hash.is_(None), ~left), and_(audit.c.hash.is_not(None), left)
     sealed = (
         select(seals.c.job, func.min(seals.c.audit_number).label("number"))
         .outerjoin(audit, PLACE)
-        .where(or_(audit.c.hash.is_(None), audit.c.hash != seals.c.hash))
+        .where(or_(gone, back, audit.c.hash != seals.c.hash))
         .group_by(seals.c.job)
     )
     for job, number in conn.execute(sealed.execution_options(yield_per=PAGE)):
-        there = conn.scalar(select(audit.c.hash).where(audit.c.job == job, audit.c.number == number))
+        query = select(audit.c.hash, seals.c.hash).select_from(seals.outerjoin(audit, PLACE))
+        there, was = conn.execute(query.where(seals.c.job == job, seals.c.audit_number == number)).one()
         if there is None:
             yield Finding(job, number, Fault.MISSING, "it was sealed, and is gone")
+        elif there == was:
+            yield Finding(job, number, Fault.INSERTED, "it left with an archive, and stands here again")
         else:
             yield Finding(job, number, Fault.EDITED, "it was sealed with another hash")
-
-
-def _parsed(row: bytes) -> dict[str, Any] | None:
-    try:
-        parsed = json.loads(row)
-    except ValueError:
-        return None
-    return parsed if isinstance(parsed, dict) else None
 
 
 def _told(finding: Finding | None) -> Iterator[Finding]:

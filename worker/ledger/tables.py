@@ -188,6 +188,33 @@ seals = Table(
     UniqueConstraint("job", "audit_number"),
 )
 
+heads = Table(
+    "heads",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("statement", LargeBinary, nullable=False),  # canonical JSON, exactly as signed
+    Column("signature", String(128), nullable=False),  # Ed25519, in hexadecimal
+)
+
+seams = Table(
+    "seams",
+    metadata,
+    # Seals `first` to `last` whose audit rows left with an archive: the triggers let go of no others.
+    Column("first", BigInteger, primary_key=True, autoincrement=False),
+    Column("last", BigInteger, nullable=False),
+    Column("head", ForeignKey("heads.number"), nullable=False),  # the statement that tells it
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("sink", String(120), primary_key=True),
+    Column("number", BigInteger, nullable=False),  # the last head that it took; 0 for none
+    Column("delivered_at", BigInteger),
+    Column("failed_at", BigInteger),  # null where the last try went well
+    Column("says", Text),
+)
+
 accounts = Table(
     "accounts",
     metadata,

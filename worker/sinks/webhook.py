@@ -20,7 +20,7 @@ from rules.message import Answer, Prepared
 from rules.request import origin_of
 from rules.secret import Secret
 from worker.errors import ConnectionUnusable, SinkBroken, SinkConflict
-from worker.settings import Settings, WebhookPlace
+from worker.settings import Named, Settings, WebhookPlace
 from worker.sink import Held, Record, Sink, Visit, opened, parse
 
 WHO = "the service"
@@ -39,7 +39,7 @@ class Hook(Sink):
     def refuse(cls, place: Any, settings: Settings) -> str | None:  # noqa: ARG003 - every kind is asked the same
         """A key that nobody can sign with."""
         try:
-            _signer(place)
+            signer_of(place)
         except ConnectionUnusable as error:
             return str(error).removeprefix(f"sink {place.name}: ")
         return None
@@ -86,7 +86,7 @@ class Hook(Sink):
         place = self._place
         url = visit.fill(template, lambda value: quote(value, safe=""))
         now = datetime.now(UTC)
-        signer = _signer(place)
+        signer = signer_of(place)
         digest = hmac.digest(place.resolve("secret").reveal().encode(), f"{method} {url} {about}".encode(), "sha256")
         message = f"msg_{digest.hex()[:32]}"
         headers = {
@@ -110,7 +110,8 @@ class Hook(Sink):
 SINK = Hook
 
 
-def _signer(place: WebhookPlace) -> Webhook:
+def signer_of(place: Named) -> Webhook:
+    """What signs for a service; raises ConnectionUnusable where its secret is too weak or cannot be read."""
     key = place.resolve("secret").reveal().removeprefix("whsec_")
     try:
         material = binascii.a2b_base64(key + "=" * (-len(key) % 4), strict_mode=True)

@@ -10,11 +10,13 @@ from typing import Any
 
 from sqlalchemy import select, text, update
 
-from rules.lifecycle import Intent, Outcome
-from worker.ledger import audit, moves
+from rules.lifecycle import Intent, Outcome, Verdict
+from worker.ledger import audit, heads, moves
 from worker.ledger.database import Database
+from worker.ledger.heads import Signed
 from worker.ledger.rows import Claim, NewJob, SealedSecret
 from worker.ledger.tables import jobs
+from worker.signing import Signer
 
 NUMBERS = count(1)
 JOB = NewJob(
@@ -118,3 +120,26 @@ def at_once(*actions: Callable[[], Any]) -> list[Any]:
     for thread in threads:
         thread.join()
     return results
+
+
+def sealed(db: Database, *signers: Signer) -> None:
+    """A round of the sealer: fold everything, and sign it."""
+    with db.begin() as conn:
+        while audit.fold(conn, 1000, db.now()):
+            pass
+    with db.begin() as conn:
+        heads.sign(conn, signers, db.now())
+
+
+def delivered(db: Database) -> list[Signed]:
+    """All heads, as a sink has them."""
+    with db.read() as conn:
+        return list(heads.everyone(conn))
+
+
+def ended(db: Database) -> Claim:
+    """A job with a few rows that has ended."""
+    claim = claimed(db)
+    looked(db, claim)
+    moves.finish(db, claim, Verdict.REVOKED, "dead")
+    return claim

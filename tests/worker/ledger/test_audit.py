@@ -126,7 +126,7 @@ def test_whole_trail(db: Database, claim: Claim, monkeypatch: pytest.MonkeyPatch
     tally = Tally()
     with db.read() as conn:
         assert list(audit.verify(conn, tally)) == []
-    assert Tally(rows=2 + 6 + 2 + 1, chains=4, seals=4, unsealed=7) == tally
+    assert Tally(rows=2 + 6 + 2 + 1, chains=4, seals=4, unsealed=7, unsigned=4) == tally
 
 
 def test_writers_at_once(db: Database) -> None:
@@ -367,7 +367,7 @@ def test_memory_stays_flat(db: Database, monkeypatch: pytest.MonkeyPatch) -> Non
         walked = audit.verify(conn, tally)
         assert list(walked) == []
         assert conn.scalar(text("SELECT count(*) FROM audit")) == 1000
-    assert Tally(rows=1000, chains=1, seals=600, unsealed=400) == tally
+    assert Tally(rows=1000, chains=1, seals=600, unsealed=400, unsigned=600) == tally
 
 
 def test_new_jobs_do_not_disturb(db: Database) -> None:

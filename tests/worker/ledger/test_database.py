@@ -10,9 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import select, text
+from alembic.script import ScriptDirectory
+from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
 
 from tests.worker.ledger.samples import at_once, claimed, column, execute, new_job
@@ -48,7 +51,7 @@ def test_two_upgrades_at_once(database_url: str) -> None:
 def test_missing_tables(database_url: str) -> None:
     """An empty database is refused with both versions and the command that helps."""
     database = Database(database_url)
-    with pytest.raises(SchemaMismatch, match=r"at version none, .* works with 0001: run `revoq db upgrade`"):
+    with pytest.raises(SchemaMismatch, match=r"at version none, .* works with \S+: run `revoq db upgrade`"):
         check(database)
     database.dispose()
 
@@ -56,7 +59,7 @@ def test_missing_tables(database_url: str) -> None:
 def test_newer_tables(db: Database) -> None:
     """A database that belongs to a newer revoq is left alone."""
     execute(db, "UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(SchemaMismatch, match=r"at version 9999, which this revoq does not know; it works with 0001"):
+    with pytest.raises(SchemaMismatch, match=r"at version 9999, which this revoq does not know; it works with 0"):
         check(db)
     with pytest.raises(SchemaMismatch, match="newer revoq"):
         upgrade(db)
@@ -89,6 +92,51 @@ def test_audit_is_not_emptied(db: Database, table: str) -> None:
     statement = f"TRUNCATE {table}" if db.on_postgres else f"INSERT OR REPLACE INTO {table} SELECT * FROM {table}"  # noqa: S608
     with pytest.raises(DBAPIError, match=rf"the table {table} is append-only: (TRUNCATE|REPLACE) is refused"):
         execute(db, statement)
+
+
+def test_every_migration_keeps_the_guard(database_url: str) -> None:
+    """At each version that the tables ever had, rows of the trail stay as they were written."""
+    config = migrations()
+    guarded = ["audit", "seals"]
+    database = Database(database_url)
+    for script in reversed(list(ScriptDirectory.from_config(config).walk_revisions())):
+        with database.begin() as conn:
+            config.attributes["connection"] = conn
+            command.upgrade(config, script.revision)
+        guarded += ["heads", "seams"] if script.revision == "0002_signed_heads" else []
+        for table in guarded:
+            with database.begin() as conn:
+                if conn.scalar(select(func.count()).select_from(metadata.tables[table])) == 0:
+                    conn.execute(metadata.tables[table].insert(), example(table))
+            for change in (metadata.tables[table].update().values(EDITS[table]), metadata.tables[table].delete()):
+                with pytest.raises(DBAPIError, match=f"the table {table} is append-only"), database.begin() as conn:
+                    conn.execute(change)
+    database.dispose()
+
+
+EDITS: dict[str, dict[str, object]] = {
+    "audit": {"at": 2},
+    "seals": {"head": "y"},
+    "heads": {"signature": "y"},
+    "seams": {"last": 9},
+}
+"""A change to a row of each table of the trail."""
+
+
+def example(table: str) -> dict[str, object]:
+    """A row that the table takes; the seam is not over the audit row's seal."""
+    texts = dict.fromkeys(("job", "hash", "signature"), "x") | ({"head": "x"} if table == "seals" else {})
+    values = {**dict.fromkeys(("number", "at", "audit_number", "sealed_at", "head"), 1), "first": 8, "last": 8}
+    all_values: dict[str, object] = {**values, **texts, "row": b"x", "statement": b"x"}
+    return {name: all_values[name] for name in metadata.tables[table].c.keys()}  # noqa: SIM118 - no mapping
+
+
+def migrations() -> Config:
+    """Where Alembic finds the ledger's."""
+    config = Config()
+    config.set_main_option("script_location", "worker.ledger:migrations")
+    config.set_main_option("path_separator", "os")
+    return config
 
 
 def test_errors_hide_values(db: Database) -> None:

@@ -1,0 +1,132 @@
+"""The keys that sign the heads of the audit trail: parsed, made, used; what is signed is `worker.ledger.heads`'.
+
+Only the sealer, in the clock's process, needs them; who verifies needs a public key alone, which is 64 hexadecimal
+characters. A text of keys has one a line, the newest first; an empty line or one that starts with `#` says nothing:
+
+    ed25519 BASE64URL        the first one signs; one further down introduces it, where the trail does not know it yet
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from rules.secret import Secret
+from worker.errors import SafeError
+from worker.safe import sole_writer, sync_folder
+
+ALGORITHM = "ed25519"
+SEED_BYTES = 32
+PUBLIC = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """One key that signs, and the public one by which that is checked."""
+
+    seed: bytes = field(repr=False)
+
+    @classmethod
+    def generate(cls) -> Self:
+        return cls(os.urandom(SEED_BYTES))
+
+    @property
+    def public(self) -> str:
+        return self._key.public_key().public_bytes_raw().hex()
+
+    def sign(self, statement: bytes) -> str:
+        return self._key.sign(statement).hex()
+
+    @property
+    def line(self) -> str:
+        return f"{ALGORITHM} {base64.urlsafe_b64encode(self.seed).decode().rstrip('=')}\n"
+
+    @property
+    def _key(self) -> Ed25519PrivateKey:
+        return Ed25519PrivateKey.from_private_bytes(self.seed)
+
+
+def has_signed(public: str, statement: bytes, signature: str) -> bool:
+    """Whether the owner of this public key has signed exactly these bytes."""
+    try:
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(public)).verify(bytes.fromhex(signature), statement)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def read_signers(text: Secret) -> tuple[Signer, ...]:
+    """The keys of a text; raises SafeError with every mistake, each with its line and never with its text."""
+    found: list[Signer] = []
+    mistakes: list[str] = []
+    for number, line in enumerate(text.reveal().splitlines(), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        algorithm, _, key = line.strip().partition(" ")
+        try:
+            seed = base64.b64decode(key + "=" * (-len(key) % 4), altchars=b"-_", validate=True)
+        except (binascii.Error, ValueError):
+            seed = b""
+        if algorithm != ALGORITHM or len(seed) != SEED_BYTES:
+            mistakes.append(f"line {number}: expected `{ALGORITHM} KEY` with {SEED_BYTES} bytes as base64url")
+        else:
+            found.append(Signer(seed))
+    if not mistakes and not found:
+        mistakes = ["expected at least one key: revoq keys generate makes one"]
+    if mistakes:
+        raise SafeError("the keys of the audit trail cannot be used: " + "; ".join(mistakes))
+    return tuple(found)
+
+
+def read_public(text: str) -> str:
+    """A public key as it is handed in; raises SafeError where it is none."""
+    if not PUBLIC.fullmatch(text.strip().lower()):
+        raise SafeError("expected a public key of 64 hexadecimal characters, as revoq keys generate and doctor say it")
+    return text.strip().lower()
+
+
+# ── the file ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def write_signer(path: Path) -> Signer:
+    """Make a first key and write it, mode 0600; an existing file is never overwritten, since its key may be in use."""
+    signer = Signer.generate()
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        _write_new(path, signer.line)
+    except FileExistsError:
+        raise SafeError(f"{path} holds a key already: revoq keys rotate --audit adds a new one") from None
+    sync_folder(path.parent)
+    return signer
+
+
+def rotate_signer(path: Path) -> Signer:
+    """Put a new key first in the file, in one step that cannot lose a key; the old one has to introduce it."""
+    signer = Signer.generate()
+    with sole_writer(path) as beside:
+        try:
+            before = path.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            says = getattr(error, "strerror", None) or "not UTF-8"
+            raise SafeError(f"cannot read {path}: {says}; revoq keys generate makes a first one") from None
+        read_signers(Secret(before))
+        _write_new(beside, signer.line + before)
+        beside.replace(path)
+    sync_folder(path.parent)
+    return signer
+
+
+def _write_new(path: Path, text: str) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    with os.fdopen(os.open(path, flags, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
