@@ -35,6 +35,8 @@ ABOUT = {
     "bulk_threads": "jobs at once in the other workers",
     "flower_address": "where Flower listens, under `revoq up`",
     "flower_port": "and on which port",
+    "metrics_address": "where `revoq metrics` listens for Prometheus",
+    "metrics_port": "and on which port",
     "log_format": "`json`, `console`, or `auto` by the terminal",
     "log_level": "`debug`, `info`, `warning` or `error`",
     "body_limit": "bytes of an answer that are read at most",
@@ -43,6 +45,7 @@ ABOUT = {
     "schedules": "what is done when and to whom, by name; only in `revoq.yaml`",
     "approval": "when a plan needs it (`above`), `by_another`, and whose SSH keys count (`allowed_signers`)",
     "batch_limits": "`most` credentials, or `most_percent` of a connection's, in a batch; `failures` in a row pause it",
+    "notices": "who is told of what; only in `revoq.yaml`",
 }
 
 
