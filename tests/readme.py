@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rules.lifecycle import MOVES, REASONS, State
 from rules.loader import builtin, load
+from rules.notice import SEVERITIES
 from rules.schema import UNITS
 from worker.settings import Settings
 
@@ -54,6 +55,7 @@ def render(text: str) -> str:
     text = replace_table(text, "| reason | means | what to do |", reasons())
     text = replace_table(text, "| provider | rule | identified by | aliases |", providers())
     text = replace_table(text, "| setting | default | |", settings())
+    text = replace_table(text, "| event | severity |", events())
     return replace_diagram(text)
 
 
@@ -77,6 +79,11 @@ def replace_diagram(text: str) -> str:
 def reasons() -> list[str]:
     """Why a job is parked, and what to do about it."""
     return [f"| `{reason}` | {told.says} | {told.advice} |" for reason, told in REASONS.items()]
+
+
+def events() -> list[str]:
+    """What can be told without being asked."""
+    return [f"| `{event}` | {severity} |" for event, severity in SEVERITIES.items()]
 
 
 def providers() -> list[str]:

@@ -31,7 +31,7 @@ from worker.ledger.database import Database
 from worker.ledger.figures import ANSWERED_WITHIN, ENDED_WITHIN, Rows
 from worker.settings import Settings
 
-LAG = 10.0
+LAG = 5.0
 """Seconds that what has ended is left alone before it is counted: a transaction may commit a little after its time."""
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, case, exists, func, not_, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, exists, func, not_, select
 
 from rules.budget import NO_REQUEST
 from rules.lifecycle import OPEN
@@ -47,9 +47,9 @@ class Unsealed:
 def standing(conn: Connection) -> Rows:
     """The jobs that have not ended: state, rule, intent, reason, times."""
     columns = (jobs.c.state, jobs.c.rule, jobs.c.intent, jobs.c.reason)
-    return conn.execute(
-        select(*columns, func.count().label("times")).where(jobs.c.state.in_(sorted(OPEN))).group_by(*columns)
-    ).all()
+    # Spelled out: by parameters neither database could tell that the index of open jobs has them all.
+    stands = jobs.c.state.in_(bindparam("open", sorted(OPEN), expanding=True, literal_execute=True))
+    return conn.execute(select(*columns, func.count().label("times")).where(stands).group_by(*columns)).all()
 
 
 def ended(conn: Connection, after: int, until: int) -> Rows:
