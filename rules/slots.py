@@ -126,6 +126,11 @@ def is_overdue(row: Row, wanted: Wanted, now: int) -> bool:
     return known and now - (row.born or 0) > (wanted.max_age or 0)
 
 
+def is_meant(row: Row, wanted: Wanted) -> bool:
+    """Whether the schedule is for it at all, however old it is."""
+    return not _misfit(row, wanted)
+
+
 def _misfit(row: Row, wanted: Wanted) -> str:
     if _fits(row.name, wanted.exclude) or _fits(row.id, wanted.exclude):
         return "the schedule excepts it"

@@ -11,6 +11,7 @@ from worker.settings import settings
 
 SHRED_EVERY = 60.0
 SEAL_EVERY = 5.0
+WATCH_EVERY = 60.0
 
 __all__ = ["CLOCK", "app"]
 
@@ -24,6 +25,8 @@ def periodic() -> dict[str, Any]:
         tasks.look_again.name: chosen.sweep_every,
         tasks.leavers.name: chosen.sweep_every,
         tasks.shred.name: SHRED_EVERY,
+        tasks.tell.name: chosen.sweep_every,
+        tasks.watch.name: WATCH_EVERY,
         tasks.seal.name: SEAL_EVERY,
         tasks.deliver.name: SEAL_EVERY,
     }

@@ -45,7 +45,7 @@ class Process:
 
 
 def commands(settings: Settings) -> list[Process]:
-    """Every process of `revoq up`: the embedded broker, where no other is set, and the five of the design."""
+    """Every process of `revoq up`: the embedded broker, where no other is set, the five of the design, the figures."""
     level = f"--loglevel={settings.log_level}"
     # A worker that is told to end finishes the requests that are under way, each of which has a deadline.
     patience = int(settings.request_timeout) + QUICK
@@ -63,6 +63,7 @@ def commands(settings: Settings) -> list[Process]:
         ),
         Process("beat", celery("-A", "scheduler.app", "beat", level)),
         Process("flower", celery("-A", "worker.app", "flower", *flower(settings))),
+        Process("metrics", (sys.executable, "-P", "-m", "scheduler.cli", "metrics")),
     ]
     return [broker(settings), *processes] if settings.embedded_broker else processes
 

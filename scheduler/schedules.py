@@ -28,11 +28,12 @@ from rules.lifecycle import Intent, SlotState, TargetState
 from rules.loader import LoadedRule
 from rules.naming import name_credential, naming_variable
 from rules.schema import Rule
-from rules.slots import Chosen, Finished, Member, Row, Stop, Wanted, choose, is_overdue, next_move, read_rows
+from rules.slots import Chosen, Finished, Member, Row, Stop, Wanted, choose, is_meant, is_overdue, next_move, read_rows
 from rules.units import SECOND
 from scheduler.submit import Order, check, new_job, ring_jobs
 from worker.app import BULK, ROTATION
 from worker.ledger import slots
+from worker.ledger.database import Database
 from worker.ledger.rows import NewSlot, SlotKey, SlotRow, TargetRow
 from worker.listing import list_credentials
 from worker.runtime import Runtime
@@ -211,6 +212,17 @@ def list_overdue(
     """The targets of a slot that are meant, and older by now than they should ever be."""
     means = wanted(schedule, now)
     return [row for row in rows if is_overdue(replace(row_of(row), born=born_at(row, rotated)), means, now)]
+
+
+def listed_keys(database: Database, schedule: Schedule) -> list[TargetRow]:
+    """What the schedule's last listing showed and it means, each with its age as it is by now."""
+    listed = slots.latest(database, schedule.name, listed=True)
+    if listed is None:
+        return []
+    means = wanted(schedule, database.now())
+    rotated = slots.last_rotated(database, schedule.rule, schedule.connection)
+    rows = [row for row in slots.targets(database, listed.key) if is_meant(row_of(row), means)]
+    return [replace(row, born=born_at(row, rotated)) for row in rows]
 
 
 def row_of(row: TargetRow) -> Row:

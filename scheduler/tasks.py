@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scheduler import recheck, schedules
+from scheduler import notices, recheck, schedules
 from scheduler import sweep as sweeping
 from scheduler.offboard import rounds
 from worker.app import app
@@ -49,3 +49,15 @@ def seal() -> None:
 def deliver() -> None:
     """Bring signed heads off this machine."""
     sweeping.deliver(runtime())
+
+
+@app.task(name="tell")
+def tell() -> None:
+    """Send the notices that somebody wants."""
+    notices.tell(runtime())
+
+
+@app.task(name="watch")
+def watch() -> None:
+    """Notice what is late."""
+    notices.watch(runtime())

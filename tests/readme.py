@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rules.lifecycle import MOVES, REASONS, State
 from rules.loader import builtin, load
+from rules.notice import SEVERITIES
 from rules.schema import UNITS
 from worker.settings import Settings
 
@@ -37,6 +38,8 @@ ABOUT = {
     "bulk_threads": "jobs at once in the other workers",
     "flower_address": "where Flower listens, under `revoq up`",
     "flower_port": "and on which port",
+    "metrics_address": "where `revoq metrics` listens for Prometheus",
+    "metrics_port": "and on which port",
     "log_format": "`json`, `console`, or `auto` by the terminal",
     "log_level": "`debug`, `info`, `warning` or `error`",
     "body_limit": "bytes of an answer that are read at most",
@@ -46,6 +49,7 @@ ABOUT = {
     "schedules": "what is done when and to whom, by name; only in `revoq.yaml`",
     "approval": "when a plan needs it (`above`), `by_another`, and whose SSH keys count (`allowed_signers`)",
     "batch_limits": "`most` credentials, or `most_percent` of a connection's, in a batch; `failures` in a row pause it",
+    "notices": "who is told of what; only in `revoq.yaml`",
 }
 
 
@@ -54,6 +58,7 @@ def render(text: str) -> str:
     text = replace_table(text, "| reason | means | what to do |", reasons())
     text = replace_table(text, "| provider | rule | identified by | aliases |", providers())
     text = replace_table(text, "| setting | default | |", settings())
+    text = replace_table(text, "| event | severity |", events())
     return replace_diagram(text)
 
 
@@ -77,6 +82,11 @@ def replace_diagram(text: str) -> str:
 def reasons() -> list[str]:
     """Why a job is parked, and what to do about it."""
     return [f"| `{reason}` | {told.says} | {told.advice} |" for reason, told in REASONS.items()]
+
+
+def events() -> list[str]:
+    """What can be told without being asked."""
+    return [f"| `{event}` | {severity} |" for event, severity in SEVERITIES.items()]
 
 
 def providers() -> list[str]:

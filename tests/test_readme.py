@@ -35,6 +35,7 @@ from rules.schema import (
 from scheduler.cli import door, find_verbs
 from tests.readme import README, render
 from worker.schedules import Schedule
+from worker.settings import Route
 
 TEXT = README.read_text()
 
@@ -123,6 +124,14 @@ def test_the_example_of_a_schedule_is_one() -> None:
 
     for name, fields in strictyaml.parse(example, "README.md").value["schedules"].items():
         assert Schedule.model_validate({"name": name, **fields}).when
+
+
+def test_the_example_of_notices_is_one() -> None:
+    """Each route of it tells somebody something."""
+    (example,) = [block for block in blocks("yaml") if block.startswith("notices:")]
+
+    for fields in strictyaml.parse(example, "README.md").value["notices"]:
+        assert Route.model_validate(fields).wants
 
 
 def test_the_settings_example_is_yaml() -> None:

@@ -47,7 +47,9 @@ def carry(runtime: Runtime, job_id: str, worker: str) -> Decision | None:
     claim = moves.claim(runtime.database, job_id, lease=runtime.settings.claim, worker=worker)
     if claim is None:
         return None
-    with structlog.contextvars.bound_contextvars(job=job_id, rule=claim.job.rule):
+    job = claim.job
+    with structlog.contextvars.bound_contextvars(job=job_id, rule=job.rule, attempt=job.attempt):
+        log.info("claimed", intent=job.intent.value, drive=job.drive, fence=claim.fence)
         case = Case(runtime, claim)
         try:
             return _carry(runtime, claim, case)
@@ -98,9 +100,14 @@ def _take(runtime: Runtime, claim: Claim, case: Case, planned: Planned) -> Decis
     result = _send(runtime, claim, case, planned, step, started)
     if planned.sink is None and planned.purpose not in NO_REQUEST:
         _heed(runtime, claim, result)
-    case.record(planned, number, result)
-    log.info("step", step=planned.name, purpose=planned.purpose.value, outcome=result.outcome.value, says=result.says)
+    _record(case, planned, number, result)
     return None
+
+
+def _record(case: Case, planned: Planned, number: int, result: Result) -> None:
+    case.record(planned, number, result)
+    told = {"step": planned.name, "purpose": planned.purpose.value, "outcome": result.outcome.value}
+    log.info("step", number=number, **told, says=result.says)
 
 
 def _intend(runtime: Runtime, claim: Claim, planned: Planned, label: Mapping[str, str], *, sends: bool = True) -> int:
@@ -154,7 +161,7 @@ def _heed(runtime: Runtime, claim: Claim, result: Result) -> None:
 def _unformed(runtime: Runtime, claim: Claim, case: Case, planned: Planned, says: str) -> Decision | None:
     """Nothing is sent; that it could not be is written down all the same."""
     result, parked = unformed(planned, says)
-    case.record(planned, _intend(runtime, claim, planned, {}, sends=False), result)
+    _record(case, planned, _intend(runtime, claim, planned, {}, sends=False), result)
     return parked
 
 

@@ -29,6 +29,9 @@ from worker.settings import Settings
 NOISY = ("boto3", "botocore", "httpcore", "httpx", "urllib3")
 """Libraries that log whole URLs and headers below WARNING, whatever level was asked for."""
 
+SILENT = ("apprise",)
+"""Libraries that put addresses with passwords into whatever they say; who uses them tells how it went."""
+
 TICKING = ("celery.app.trace", "celery.beat", "celery.worker.strategy")
 """Celery's own lines about each message: the clock's ticks would bury what happens; shown at debug level only."""
 
@@ -125,6 +128,8 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
     root.setLevel(settings.log_level.upper())
     for name in NOISY:
         logging.getLogger(name).setLevel(logging.WARNING)
+    for name in SILENT:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     for name in TICKING:
         logging.getLogger(name).setLevel(logging.DEBUG if settings.log_level == "debug" else logging.WARNING)
     structlog.configure(

@@ -6,8 +6,9 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -26,6 +27,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from rules.notice import Event, Severity, at_least
 from rules.schema import Duration, Limits, Model
 from rules.secret import Secret
 from worker import sources
@@ -428,6 +430,49 @@ class BatchLimits(Model):
     failures: int | None = Field(default=50, ge=1)
 
 
+# ── notices ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _is_one_of(known: type[StrEnum]) -> Callable[[object], object]:
+    """Read a word of a list; what is not in it gets a sentence with the nearest one."""
+
+    def read(value: object) -> object:
+        if not isinstance(value, str) or value not in set(known):
+            near = sources.nearest(str(value), list(known))
+            raise ValueError(f"expected one of {', '.join(known)}; got {value!r}{near}")
+        return known(value)
+
+    return read
+
+
+class Route(Model):
+    """Who is told of what: of these events, or of all, as far as they are grave enough; `to` refers to an address.
+
+    The address is Apprise's, and often holds a password or a token: it is a secret like those of a connection.
+    """
+
+    events: list[Annotated[Event, BeforeValidator(_is_one_of(Event))]] = Field(default=list(Event), min_length=1)
+    severity: Annotated[Severity, BeforeValidator(_is_one_of(Severity))] = Severity.INFO
+    to: Reference
+
+    @property
+    def wants(self) -> frozenset[Event]:
+        """The events that are told here."""
+        return at_least(self.severity) & set(self.events)
+
+    @property
+    def secret_files(self) -> list[Path]:
+        """The file that it refers to, where it is one."""
+        return [Path(self.to.removeprefix("file:"))] if self.to.startswith("file:") else []
+
+
+def read_address(to: str) -> Secret:
+    """Read the address that a route refers to; raises ConnectionUnusable with a sentence."""
+    found = _follow(to, f"notices: {to}")
+    assert found is not None  # noqa: S101 - anything else was refused when it was read
+    return found
+
+
 # ── all of them ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -463,6 +508,8 @@ class Settings(BaseSettings):
     bulk_threads: int = Field(default=32, ge=1, le=1000)
     flower_address: str = "127.0.0.1"
     flower_port: int = Field(default=5555, ge=1, le=65535)
+    metrics_address: str = "127.0.0.1"
+    metrics_port: int = Field(default=9464, ge=1, le=65535)
     log_format: Literal["auto", "json", "console"] = "auto"
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
     body_limit: int = Field(default=4 * 1024 * 1024, ge=1024)
@@ -472,6 +519,7 @@ class Settings(BaseSettings):
     schedules: dict[str, Schedule] = Field(default_factory=dict)
     approval: Approval | None = None
     batch_limits: BatchLimits = Field(default_factory=BatchLimits)
+    notices: list[Route] = Field(default_factory=list)
 
     _secret_files: tuple[Path, ...] = PrivateAttr(default=())
 
@@ -532,7 +580,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"expected absolute paths of programs, got {program!r}")
         return value
 
-    @field_validator("flower_address")
+    @field_validator("flower_address", "metrics_address")
     @classmethod
     def _is_address(cls, value: str) -> str:
         try:
@@ -642,6 +690,7 @@ KEYS = {
     "schedules": {*Schedule.model_fields, *Targets.model_fields, "except"} - {"name", "exclude"},
     "approval": {*Approval.model_fields},
     "batch_limits": {*BatchLimits.model_fields},
+    "notices": {*Route.model_fields},
 }
 """What may stand in each section, further down."""
 
@@ -698,8 +747,14 @@ def private_files(settings: Settings) -> list[Path]:
     found = [settings.keys_file, settings.audit_keys_file, *settings._secret_files]  # noqa: SLF001 - the same module's
     if settings.database_url.startswith("sqlite:///"):
         found.append(Path(settings.database_url.removeprefix("sqlite:///")))
-    for known in (*settings.connections.values(), *settings.sinks.values(), *settings.audit_sinks.values()):
-        found += known.secret_files
+    known = (
+        *settings.connections.values(),
+        *settings.sinks.values(),
+        *settings.audit_sinks.values(),
+        *settings.notices,
+    )
+    for each in known:
+        found += each.secret_files
     return [path for path in dict.fromkeys(found) if path.exists()]
 
 

@@ -26,7 +26,7 @@ from worker.errors import SettingsError
 PREFIX = "REVOQ_"
 CONFIG = "REVOQ_CONFIG"
 CONFIG_NAME = "revoq.yaml"
-SECTIONS = ("connections", "sinks", "audit_sinks", "schedules")
+SECTIONS = ("connections", "sinks", "audit_sinks", "schedules", "notices")
 """What is written in `revoq.yaml` alone: it has a shape that no variable could hold."""
 KEY_RINGS = frozenset({"seal_keys", "audit_keys"})
 KINDS = frozenset({"sinks", "audit_sinks"})
@@ -93,7 +93,11 @@ class Reading:
             if place[0] in KINDS:
                 # The kind, by which one of several models was chosen, is no key of the file.
                 place = (*place[:2], *place[3:])
-            hidden = not model.model_fields[str(place[0])].repr or "identity" in place or place[0] in KINDS
+            hidden = (
+                not model.model_fields[str(place[0])].repr
+                or not {"identity", "to"}.isdisjoint(place)
+                or place[0] in KINDS
+            )
             self.refuse(
                 ".".join(map(str, place)),
                 _explain(error, keys.get(str(place[0]), ()), hidden=hidden),
@@ -156,7 +160,7 @@ class File(InitSettingsSource):
 
 
 class Variables(EnvSettingsSource):
-    """`REVOQ_X` and `REVOQ_X_FILE`; any other `REVOQ_*` is a mistake, unless a connection or a sink refers to it."""
+    """`REVOQ_X` and `REVOQ_X_FILE`; any other `REVOQ_*` is a mistake, unless a section refers to it."""
 
     def __init__(self, settings_cls: type[BaseSettings], reading: Reading, file: File) -> None:
         super().__init__(settings_cls, env_prefix=PREFIX)
@@ -209,8 +213,8 @@ def _from_text(setting: str, field: FieldInfo, text: str) -> object:
 
 def _references(value: object) -> set[str]:
     """The variables that are referred to: one of them may well start with our prefix."""
-    if isinstance(value, dict):
-        return set().union(*map(_references, value.values()))
+    if isinstance(value, dict | list):
+        return set().union(*map(_references, value.values() if isinstance(value, dict) else value))
     return {value.removeprefix("env:")} if isinstance(value, str) and value.startswith("env:") else set()
 
 

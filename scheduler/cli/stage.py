@@ -190,6 +190,7 @@ def furnish(folder: Path, checkout: Path, sandbox: Sandbox) -> Stage:
         "data_dir": str(data),
         "rules_path": [str(checkout / "tests" / "sandbox" / "rules")],
         "flower_port": find_free_port(),
+        "metrics_port": find_free_port(),
         "sweep_every": "1s",
         "ring_after": "5s",
         "request_timeout": "10s",

@@ -83,17 +83,21 @@ def prepare(settings: Settings) -> Settings:
 
 
 def check_free(settings: Settings) -> None:
-    """Refuse a port that is taken: Flower would die of it again and again."""
-    family = socket.AF_INET6 if ":" in settings.flower_address else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.flower_address, settings.flower_port))
-        except OSError as error:
-            raise NotStarted(
-                f"Flower cannot listen on {settings.flower_address} port {settings.flower_port} ({error.strerror}): "
-                "choose another one with REVOQ_FLOWER_PORT"
-            ) from None
+    """Refuse a port that is taken: whoever wants it would die of it again and again."""
+    wanted = (
+        ("Flower", settings.flower_address, settings.flower_port, "REVOQ_FLOWER_PORT"),
+        ("revoq metrics", settings.metrics_address, settings.metrics_port, "REVOQ_METRICS_PORT"),
+    )
+    for who, address, port, setting in wanted:
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address, port))
+            except OSError as error:
+                raise NotStarted(
+                    f"{who} cannot listen on {address} port {port} ({error.strerror}): "
+                    f"choose another one with {setting}"
+                ) from None
 
 
 def environ(settings: Settings) -> dict[str, str]:

@@ -28,10 +28,10 @@ def lines(chosen: Settings) -> dict[str, tuple[str, ...]]:
 
 
 def test_the_processes_of_the_design() -> None:
-    """Five processes, each with its app and its queues, under the Python that runs revoq."""
+    """Six processes, each with its app and its queues, under the Python that runs revoq."""
     found = lines(settings(broker_url="redis://broker/0", urgent_threads=3, bulk_threads=5, log_level="warning"))
 
-    assert list(found) == ["urgent", "bulk", "clock", "beat", "flower"]
+    assert list(found) == ["urgent", "bulk", "clock", "beat", "flower", "metrics"]
     work = ("worker", "--without-gossip", "--without-mingle", "--loglevel=warning")
     assert found["urgent"] == (
         *CELERY,
@@ -47,6 +47,7 @@ def test_the_processes_of_the_design() -> None:
     )
     assert found["clock"] == (*CELERY, "scheduler.app", *work, "-Q", "clock", "-P", "solo", "-n", "clock@%h")
     assert found["beat"] == (*CELERY, "scheduler.app", "beat", "--loglevel=warning")
+    assert found["metrics"] == (sys.executable, "-P", "-m", "scheduler.cli", "metrics")
     assert found["flower"][5:8] == ("-A", "worker.app", "flower")
 
 
@@ -144,7 +145,7 @@ def test_everything_is_started_again_and_ended_with_all_it_started() -> None:
         assert (entries["autorestart"], entries["stopasgroup"], entries["killasgroup"]) == ("true", "true", "true")
         assert entries["stopwaitsecs"] == str(process.patience)
         assert tuple(shlex.split(entries["command"].replace("%%", "%"))) == process.argv
-    assert found["group:revoq"]["programs"] == "urgent,bulk,clock,beat,flower"
+    assert found["group:revoq"]["programs"] == "urgent,bulk,clock,beat,flower,metrics"
     assert int(found["group:revoq"]["priority"]) > int(found["program:broker"]["priority"])
     assert found["unix_http_server"]["chmod"] == "0700"
     assert not any(name.startswith("inet") for name in found.sections())

@@ -16,7 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rules.secret import MASK, Secret
+from tests.sandbox import Sandbox
+from tests.sandbox.sendgrid import draw_secret
+from tests.worker.bench import Bench
 from worker.errors import ExchangeError
+from worker.ledger import reads
 from worker.log import NOISY, clean, configure, describe, redacting
 from worker.settings import Settings
 
@@ -279,3 +283,36 @@ def test_a_pipe_gets_json(restored: None, tmp_path: Path) -> None:
     configure(Settings(data_dir=tmp_path), stream)
     structlog.get_logger("a").info("x")
     assert lines(stream)[0]["event"] == "x"
+
+
+LINES = {
+    "queued→running": "claimed",
+    "waiting→running": "claimed",
+    "step intended→done": "step",
+    "running→waiting": "waiting",
+    "running→done": "done",
+    "running→parked": "parked",
+}
+"""What a worker logs for each row that it writes to a job's chain; a step's intention is told with its result."""
+
+
+@pytest.mark.parametrize("way", ["done", "parked", "waiting"])
+def test_every_move_has_its_line(log: io.StringIO, sqlite_bench: Bench, sandbox: Sandbox, way: str) -> None:
+    """Job, rule and attempt in each, the step where there is one, and the secret in none."""
+    secret = draw_secret()[1] if way == "parked" else sandbox.sendgrid.add_key().secret
+    if way == "waiting":
+        sandbox.fault("sendgrid", status=429, headers={"Retry-After": "60"})
+
+    job = sqlite_bench.carry(sqlite_bench.submit("sendgrid.api_key", secret, "sendgrid-demo"))
+
+    told = [line for line in lines(log) if line["logger"] == "worker.engine" and line["event"] in LINES.values()]
+    trail = [row.facts["event"] for row in reads.audit_rows(sqlite_bench.runtime.database, job.id, 100)]
+    assert told[-1]["event"] == way
+    assert [line["event"] for line in told] == [LINES[event] for event in trail if event in LINES]
+    assert {*trail} <= {*LINES, "→queued", "step→intended"}
+    assert {(line["job"], line["rule"], line["attempt"]) for line in told} == {
+        (job.id, "sendgrid.api_key", job.attempt)
+    }
+    steps = [(line["number"], line["step"], line["purpose"], line["outcome"]) for line in told if "step" in line]
+    assert steps == [(step.number, step.name, step.purpose, step.outcome) for step in sqlite_bench.steps(job)]
+    assert secret not in log.getvalue()

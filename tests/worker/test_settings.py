@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from rules.notice import Event
 from rules.secret import Secret
 from worker.errors import ConnectionUnusable, SettingsErrors, UnknownConnection, UnknownSink
 from worker.settings import (
@@ -16,6 +17,7 @@ from worker.settings import (
     check_private,
     load_settings,
     private_files,
+    read_address,
     settings,
     using,
 )
@@ -332,6 +334,49 @@ def test_mistakes_in_sinks(load: Load, text: str, says: str) -> None:
     found = "\n".join(mistakes(load, f"sinks: {{a: {text}}}\n"))
     assert says in found
     assert "hunter2" not in found
+
+
+NOTICES = """\
+notices:
+  - {events: [still_alive, came_back], to: "file:/run/secrets/pager"}
+  - severity: warning
+    to: "env:CHAT_URL"
+"""
+
+
+def test_notices(load: Load) -> None:
+    """Who is told of what: of some events, or of all that are grave enough; the address is a reference, read late."""
+    pager, chat = load(NOTICES).notices
+    assert pager.wants == {Event.STILL_ALIVE, Event.CAME_BACK}
+    assert pager.secret_files == [Path("/run/secrets/pager")]
+    assert chat.wants == set(Event) - {Event.BATCH_ENDED}
+    with pytest.raises(ConnectionUnusable, match="notices: file:/run/secrets/pager: cannot read"):
+        read_address(pager.to)
+
+
+def test_mistakes_in_notices(load: Load) -> None:
+    """Each gets a sentence with its line, and an address that stands there itself is not repeated."""
+    text = """\
+notices:
+  - events: [parked, still_aliv]
+    to: json://u:hunter2@h
+  - {severity: grave, to: [hunter2], too: x}
+  - {events: [], to: "env:X"}
+"""
+    found = mistakes(load, text)
+    assert found[0].startswith("revoq.yaml:2: notices.0.events.1: expected one of still_alive, came_back")
+    assert found[0].endswith("got 'still_aliv'; did you mean still_alive?")
+    assert found[1:] == [
+        (
+            "revoq.yaml:3: notices.0.to: expected a reference to the secret, such as file:/run/secrets/NAME or"
+            " env:NAME, got the value itself"
+        ),
+        "revoq.yaml:4: notices.1.severity: expected one of info, warning, critical; got 'grave'",
+        "revoq.yaml:4: notices.1.to: expected a valid string, got something else",
+        "revoq.yaml:4: notices.1.too: there is no such key; did you mean to?",
+        found[-1],
+    ]
+    assert found[-1].startswith("revoq.yaml:5: notices.2.events: ")
 
 
 def test_connections(load: Load) -> None:

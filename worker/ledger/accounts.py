@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, and_, func, or_, select, update
 
 from rules.budget import Bucket, refill
+from rules.notice import Event
 from rules.schema import Limits
 from rules.trouble import rest_after
 from rules.units import SECOND
 from worker.ledger import audit
 from worker.ledger import statements as sql
 from worker.ledger.database import Database
+from worker.ledger.notices import note
 from worker.ledger.tables import accounts
 
 LimitsOf = Callable[[str, str], Limits | None]
@@ -101,6 +103,8 @@ def fail(db: Database, name: str, chance: float, *, actor: str, says: str, trial
         until = None if rest is None else at + int(rest * SECOND)
         row = update(accounts).where(accounts.c.connection == name)
         conn.execute(row.values(failures=failures, broken_until=until))
+        if until is not None and not trial:
+            note(conn, at, Event.BREAKER_OPENED, f"{name}:{at}", {"account": name}, says=says)
         if until is not None:
             event = "breaker tried→open" if trial else "breaker closed→open"
             audit.append_global(

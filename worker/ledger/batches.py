@@ -29,12 +29,14 @@ from sqlalchemy import (
 
 from rules.errors import BadInput, MoveRefused
 from rules.lifecycle import OPEN, BatchState, Reason, State, Verdict
+from rules.notice import Event
 from rules.units import SECOND
 from worker.ledger import audit, moves
 from worker.ledger import statements as sql
 from worker.ledger.accounts import LimitsOf, unlimited
 from worker.ledger.bells import is_silent, ring_fairly
 from worker.ledger.database import Database, Lock, lock
+from worker.ledger.notices import note
 from worker.ledger.rows import Count, NewJob, Ring, SealedSecret, credential_row, job_of
 from worker.ledger.tables import audit as audit_rows
 from worker.ledger.tables import batches, credentials, jobs, joined, leavers, secrets
@@ -284,6 +286,9 @@ def _move(
         says = moves.plain(why) if why is not None and after is BatchState.PAUSED else None
         conn.execute(update(batches).where(batches.c.id == batch).values(state=after, says=says, **changes))
         _tell(conn, at, batch, f"batch {state}→{after}", actor, why=None if why is None else moves.plain(why))
+        if after is BatchState.ENDED:
+            came_to = {str(count.verdict or count.state): str(count.count) for count in _counts(conn, batch)}
+            note(conn, at, Event.BATCH_ENDED, batch, {"batch": batch, **came_to}, about=batch)
 
 
 def _tell(conn: Connection, at: int, batch: str, event: str, actor: str, **facts: str | None) -> None:
@@ -402,13 +407,17 @@ def newest(db: Database, limit: int) -> list[Batch]:
 
 def counts(db: Database, batch: str) -> list[Count]:
     """How the jobs of a batch stand, those too that it counts and does not gate."""
+    with db.read() as conn:
+        return _counts(conn, batch)
+
+
+def _counts(conn: Connection, batch: str) -> list[Count]:
     columns = (jobs.c.state, jobs.c.verdict, jobs.c.reason)
     told: Counter[tuple[str, str | None, str | None]] = Counter()
-    with db.read() as conn:
-        for query in _both(batch, *columns, func.count()):
-            for row in conn.execute(query.group_by(*columns)):
-                # Two jobs that wait for different things both wait.
-                told[row.state, row.verdict, row.reason if row.state == State.PARKED else None] += row[3]
+    for query in _both(batch, *columns, func.count()):
+        for row in conn.execute(query.group_by(*columns)):
+            # Two jobs that wait for different things both wait.
+            told[row.state, row.verdict, row.reason if row.state == State.PARKED else None] += row[3]
     return [
         Count(State(state), Verdict(verdict) if verdict else None, reason, count)
         for (state, verdict, reason), count in sorted(told.items(), key=lambda item: tuple(map(str, item[0])))

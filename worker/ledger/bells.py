@@ -14,8 +14,9 @@ from rules.budget import Candidate, Purse, choose, spend, strictest
 from rules.lifecycle import Intent
 from rules.schema import Limits
 from rules.units import SECOND
-from worker.ledger import accounts
+from worker.ledger import accounts, counters
 from worker.ledger.accounts import LimitsOf
+from worker.ledger.counters import Counter
 from worker.ledger.rows import URGENT, Ring
 from worker.ledger.tables import accounts as table
 from worker.ledger.tables import jobs, steps
@@ -58,6 +59,7 @@ def ring_fairly(
         if candidate.job in marked and candidate.account in buckets:
             buckets[candidate.account] = spend(buckets[candidate.account], candidate.cost)
     accounts.keep(conn, buckets)
+    counters.add(conn, Counter.BELLS_LOST, sum(row.lost for row in rows if row.id in marked))
     return rung
 
 
@@ -69,7 +71,9 @@ def _queue(conn: Connection, found: ColumnElement[bool], room: int) -> Sequence[
     )
     columns = (jobs.c.id, jobs.c.account, jobs.c.rule, jobs.c.queue, jobs.c.priority, jobs.c.cost, jobs.c.drive)
     paid = and_(jobs.c.rung_at.is_not(None), jobs.c.rung_at >= BECAME_DUE)
-    due = select(*columns, rank.label("rank"), turn.label("turn"), paid.label("paid"), jobs.c.first_seen).where(found)
+    lost = and_(paid, ~MEANWHILE)
+    told = (rank.label("rank"), turn.label("turn"), paid.label("paid"), lost.label("lost"))
+    due = select(*columns, *told, jobs.c.first_seen).where(found)
     ranked = due.subquery()
     taken = select(func.count()).where(steps.c.job == ranked.c.id, steps.c.drive == ranked.c.drive).scalar_subquery()
     order = (ranked.c.rank, ranked.c.priority, ranked.c.turn, ranked.c.first_seen, ranked.c.id)

@@ -4,7 +4,7 @@ A worker's verbs take its `Claim`: every write repeats the fence, and ClaimLost 
 A person's verbs take an `actor`. What is allowed stands in `rules.lifecycle.MOVES`; what comes next, in `rules.decide`.
 
 Locks are taken in one order, so that no two moves wait for each other: schedule, bells, holds, repetitions, account,
-job, credential, secrets, rechecks, global chain.
+job, credential, secrets, rechecks, global chain, counters.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from rules.lifecycle import MOVES, OPEN, Outcome, Reason, State, StepState, Verd
 from rules.plan import Purpose
 from rules.units import SECOND
 from worker.errors import ClaimLost, Held, UnknownJob
-from worker.ledger import audit, stages
+from worker.ledger import audit, counters, stages
 from worker.ledger import statements as sql
 from worker.ledger.accounts import LimitsOf, unlimited
 from worker.ledger.bells import is_silent, ring_fairly
+from worker.ledger.counters import Counter
 from worker.ledger.database import Database, Lock, lock
+from worker.ledger.notices import note_parked
 from worker.ledger.rows import (
     EVERYTHING,
     Claim,
@@ -268,6 +270,7 @@ def claim(db: Database, job_id: str, *, lease: float, worker: str) -> Claim | No
         conn.execute(sql.CHANGE_JOB, {"this": job.id, **changes, **_head(told)})
         audit.write(conn, told)
         troubled = conn.scalar(sql.HAS_FAILED, {"this": job.account}) is True
+        counters.add(conn, Counter.WORKERS_LOST, int(taken_over))
     job = replace(job, **changes, **_head(told))
     until = at + _micros(lease)
     return Claim(job, worker, lease, job.fence, until, told.head, last, lost, troubled, trial is not None)
@@ -393,10 +396,16 @@ def park(
     *,
     also: Also | None = None,
 ) -> None:
-    """running→parked: a person is needed."""
+    """running→parked: a person is needed, and whoever wants to know is told."""
+
+    def tell(conn: Connection, at: int) -> None:
+        note_parked(conn, at, claim.job, Reason(reason), plain(says))
+        if also is not None:
+            also(conn, at)
+
     rows = None if candidates is None else [dict(candidate) for candidate in candidates]
     told = {"reason": Reason(reason), "says": plain(says)}
-    _leave(db, claim, State.PARKED, {**told, "candidates": rows}, {**told, "candidates": rows}, also=also)
+    _leave(db, claim, State.PARKED, {**told, "candidates": rows}, {**told, "candidates": rows}, also=tell)
 
 
 def finish(

@@ -14,10 +14,12 @@ from typing import Any
 from sqlalchemy import Connection, Table, Update, and_, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from rules.lifecycle import OPEN, Intent, SlotState, Stage, State, TargetState, Verdict, ended_well
+from rules.lifecycle import INCIDENTS, OPEN, Intent, SlotState, Stage, State, TargetState, Verdict, ended_well
+from rules.notice import Event
 from rules.units import SECOND
 from worker.ledger import audit, moves
 from worker.ledger.database import Database
+from worker.ledger.notices import LONGEST_KEY, note
 from worker.ledger.rows import NewJob, NewSlot, SlotKey, SlotRow, Submitted, TargetRow, slot_of, target_of
 from worker.ledger.statements import locking
 from worker.ledger.tables import credentials, jobs, schedules, slot_targets, slots
@@ -73,6 +75,7 @@ def open_due(
             if missed is not None:
                 ended = {"state": SlotState.MISSED, "says": says, "ended_at": at}
                 _insert(conn, slots, {**_row(schedule, missed, at), **ended})
+                _note(conn, at, SlotKey(schedule, missed.due), SlotState.MISSED, says)
             audit.append_global(conn, at=at, event=f"slots →{SlotState.MISSED}", schedule=schedule, count=missed_count)
         conn.execute(update(schedules).where(schedules.c.name == schedule).values(until=until))
     return len(opened)
@@ -171,6 +174,7 @@ def refuse(db: Database, key: SlotKey, target: str, says: str) -> None:
         if conn.execute(turn.values(state=TargetState.FAILED, says=says, ended_at=at)).rowcount:
             event = f"target {TargetState.WAITING}→{TargetState.FAILED}"
             audit.append_global(conn, at=at, event=event, **key._asdict(), target=target, says=says)
+            _note(conn, at, key, TargetState.FAILED, says, target)
 
 
 def settle(db: Database, schedule: str) -> int:
@@ -214,6 +218,8 @@ def end(db: Database, key: SlotKey, before: SlotState, after: SlotState, says: s
         conn.execute(update(slot_targets).where(waiting).values(state=TargetState.LEFT, ended_at=at))
         counts = {state.value: count for state, count in _count(conn, key).items()}
         audit.append_global(conn, at=at, event=f"slot {before}→{after}", **key._asdict(), **counts, **told)
+        if after in INCIDENTS:
+            _note(conn, at, key, after, told.get("says", ""))
     return True
 
 
@@ -293,6 +299,13 @@ def _lock(conn: Connection, schedule: str) -> int | None:
     """Wait until no other move of this schedule is under way; until when its slots are decided."""
     until: int | None = conn.scalar(locking(select(schedules.c.until).where(schedules.c.name == schedule)))
     return until
+
+
+def _note(conn: Connection, at: int, key: SlotKey, state: SlotState | TargetState, says: str, target: str = "") -> None:
+    """Have it told that a slot, or one target of it, did not come to what it is for; a target may be a person's."""
+    facts = {"schedule": key.schedule, "slot" if not target else "target": state.value}
+    same = f"{key.schedule}:{key.due}:{target}"[:LONGEST_KEY]
+    note(conn, at, Event.ROTATION_FAILED, same, facts, says=says, about=f"schedule {key.schedule}")
 
 
 def _is(key: SlotKey) -> Any:

@@ -107,6 +107,7 @@ jobs = Table(
     Index("ix_jobs_lease", "state", "lease_until"),
     Index("ix_jobs_batch", "batch", "state", "not_before"),
     Index("ix_jobs_credential", "credential"),
+    Index("ix_jobs_ended_at", "ended_at"),
 )
 Index(
     "uq_jobs_open",
@@ -114,6 +115,17 @@ Index(
     jobs.c.connection,
     jobs.c.intent,
     unique=True,
+    sqlite_where=jobs.c.state.in_(sorted(OPEN)),
+    postgresql_where=jobs.c.state.in_(sorted(OPEN)),
+)
+
+# What stands open is counted from this index alone.
+Index(
+    "ix_jobs_standing",
+    jobs.c.state,
+    jobs.c.rule,
+    jobs.c.intent,
+    jobs.c.reason,
     sqlite_where=jobs.c.state.in_(sorted(OPEN)),
     postgresql_where=jobs.c.state.in_(sorted(OPEN)),
 )
@@ -163,6 +175,7 @@ steps = Table(
     Column("retry_after", BigInteger),
     Column("started_at", BigInteger, nullable=False),
     Column("ended_at", BigInteger),
+    Index("ix_steps_ended_at", "ended_at"),
 )
 
 audit = Table(
@@ -364,4 +377,42 @@ rechecks = Table(
     Index("ix_rechecks_due", "ended_at", "job", "due"),
     Index("ix_rechecks_job", "job"),
     Index("ix_rechecks_after", "after"),
+)
+
+notices = Table(
+    "notices",
+    metadata,
+    # What somebody may want to be told, written with the move that it tells of; ids and names, never a secret.
+    Column("key", String(600), primary_key=True),  # what makes it the same thing again
+    Column("event", String(24), nullable=False),  # rules.notice.Event
+    Column("about", String(160), nullable=False),  # a batch's id, or "schedule NAME": told together; "" for by itself
+    Column("facts", Json, nullable=False),  # {"job": …, "rule": …}
+    Column("says", Text),
+    Column("at", BigInteger, nullable=False),
+    Column("composed_at", BigInteger),  # it is in a message for everybody who wants it
+    Index("ix_notices_composed_at", "composed_at", "about"),
+)
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("receiver", Text, nullable=False),  # the reference to the address, as the settings say it
+    Column("severity", String(16), nullable=False),
+    Column("title", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("not_before", BigInteger, nullable=False),  # whoever sends it puts it off first
+    Column("sent_at", BigInteger),
+    Column("given_up_at", BigInteger),
+    Index("ix_messages_due", "sent_at", "given_up_at", "not_before"),
+)
+
+counters = Table(
+    "counters",
+    metadata,
+    # What leaves no row of its own and happens seldom; what happens often would make its writers wait for each other.
+    Column("name", String(40), primary_key=True),
+    Column("value", BigInteger, nullable=False),
 )

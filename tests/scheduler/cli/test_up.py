@@ -38,6 +38,7 @@ def test_up(short_folder: Path) -> None:
     """A first run makes keys and database; what dies is started again; Flower changes nothing; SIGTERM ends it all."""
     port = find_free_port()
     home = Home(short_folder, {"REVOQ_DATA_DIR": str(short_folder / "data"), "REVOQ_FLOWER_PORT": str(port)})
+    home.environ["REVOQ_METRICS_PORT"] = str(find_free_port())
     # Without it Flower refuses every call of its API, and nothing would show that it is read-only.
     home.environ["FLOWER_UNAUTHENTICATED_API"] = "true"
     argv, environ = home.command("up")
@@ -55,6 +56,10 @@ def test_up(short_folder: Path) -> None:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as flower:
             assert flower.get("/api/tasks").status_code == 200
             assert flower.post("/api/worker/shutdown/urgent").status_code == 403
+        figures = httpx.get(
+            f"http://127.0.0.1:{home.environ['REVOQ_METRICS_PORT']}/metrics", trust_env=False, timeout=30
+        )
+        assert "revoq_ledger_up 1.0" in figures.text
 
         second = home.shell("up")
         assert (second.returncode, "is running already" in second.stderr) == (1, True)
@@ -75,14 +80,16 @@ def is_worker(pid: int, name: str) -> bool:
     return name in psutil.Process(pid).cmdline()
 
 
-def test_a_port_that_is_taken(home: Home) -> None:
+@pytest.mark.parametrize("setting", ["REVOQ_FLOWER_PORT", "REVOQ_METRICS_PORT"])
+def test_a_port_that_is_taken(home: Home, setting: str) -> None:
     """Said before anything is started."""
+    home.environ["REVOQ_FLOWER_PORT"] = str(find_free_port())
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        home.environ["REVOQ_FLOWER_PORT"] = str(taken.getsockname()[1])
+        home.environ[setting] = str(taken.getsockname()[1])
         result = home.run("up")
 
     assert result.exit_code == 1
-    assert "choose another one with REVOQ_FLOWER_PORT" in result.stderr
+    assert f"choose another one with {setting}" in result.stderr
 
 
 def test_the_demo_needs_a_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

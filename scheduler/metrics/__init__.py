@@ -1,0 +1,1 @@
+"""Figures for Prometheus: the collector that reads the ledger, a dashboard for Grafana, and rules for alerts."""
