@@ -47,7 +47,7 @@ class Process:
 def commands(settings: Settings) -> list[Process]:
     """Every process of `revoq up`: the embedded broker, where no other is set, and the five of the design."""
     level = f"--loglevel={settings.log_level}"
-    # A worker that is told to end finishes the requests that are under way, each of which has a deadline.
+    # A worker that is told to end finishes the steps that are under way, each of which has a deadline.
     patience = int(settings.request_timeout) + QUICK
     work = ("-A", "worker.app", "worker", *QUIET, level)
     processes = [

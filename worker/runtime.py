@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rules.errors import RuleError
 from rules.loader import Catalogue, builtin, read
@@ -30,6 +30,8 @@ class Runtime:
     catalogue: Catalogue
     connections: Connections
     broken: tuple[RuleError, ...] = field(default=())
+    stopping: threading.Event = field(default_factory=threading.Event)
+    """Set when this process was asked to end: jobs are given back at their next step, and none is begun."""
 
     @property
     def limits(self) -> LimitsOf:
@@ -64,6 +66,7 @@ def build(chosen: Settings) -> Runtime:
 
 _lock = threading.Lock()
 _built: dict[int, Runtime] = {}
+_stopping = threading.Event()
 
 
 def runtime() -> Runtime:
@@ -72,5 +75,10 @@ def runtime() -> Runtime:
         here = os.getpid()
         if here not in _built:
             _built.clear()
-            _built[here] = build(settings())
+            _built[here] = replace(build(settings()), stopping=_stopping)
         return _built[here]
+
+
+def stop() -> None:
+    """Tell this process's runtime that the process is to end, whether it is built yet or not."""
+    _stopping.set()
