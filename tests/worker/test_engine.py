@@ -212,8 +212,12 @@ def test_a_worker_that_stops_ends_its_step_and_gives_the_job_back(bench: Bench, 
     key = sandbox.sendgrid.add_key()
     sandbox.fault("sendgrid", "delay", method="GET", seconds=1.0)
     runtime, job_id = bench.runtime, bench.submit("sendgrid.api_key", key.secret, "sendgrid-demo")
-    carrier = threading.Thread(target=lambda: carry(runtime, job_id, "bench"))
 
+    def work() -> None:
+        carry(runtime, job_id, "bench")
+        hang_up()
+
+    carrier = threading.Thread(target=work)
     carrier.start()
     while not sandbox.calls("sendgrid"):
         time.sleep(0.01)
