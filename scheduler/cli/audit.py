@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from scheduler.cli.desk import open_ledger, open_settings
-from scheduler.cli.output import JSON, formatted, say, write_json, write_lines
+from scheduler.cli.output import JSON, formatted, say, working, write_json, write_lines
 from scheduler.cli.present import audit_row
 from worker.ledger import audit, reads
 
@@ -59,7 +59,7 @@ def verify(form: str) -> None:
     """Walk every chain and the seals; exit code 1 where something was changed, with the first wrong row of each."""
     db = open_ledger(open_settings())
     tally = audit.Tally()
-    with db.read() as connection:
+    with working("checking every row of the trail"), db.read() as connection:
         findings = list(audit.verify(connection, tally))
     if form == JSON:
         write_json(

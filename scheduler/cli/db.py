@@ -7,7 +7,7 @@ from sqlalchemy.exc import DBAPIError
 
 from scheduler.cli.desk import open_ledger, open_settings
 from scheduler.cli.failures import first_line
-from scheduler.cli.output import say
+from scheduler.cli.output import say, working
 from scheduler.errors import DatabaseDown
 from worker.ledger.database import Database, upgrade
 
@@ -23,7 +23,8 @@ def bring_up() -> None:
     db = Database(open_settings().database_url)
     click.get_current_context().call_on_close(db.dispose)
     try:
-        upgrade(db)
+        with working("bringing the tables forward"):
+            upgrade(db)
     except DBAPIError as error:
         raise DatabaseDown(f"the database does not answer: {first_line(error.orig)}") from None
     say("The tables are at the version that this revoq works with.")

@@ -5,15 +5,12 @@ from __future__ import annotations
 import click
 
 from scheduler.cli.checkup import Health, Role, examine, row
-from scheduler.cli.examples import examples
-from scheduler.cli.output import JSON, formatted, say, write_json, write_table
+from scheduler.cli.output import JSON, formatted, say, working, write_json, write_table
 
 SICK = 1
 
 
-@click.command(
-    name="doctor", epilog=examples("revoq doctor", "revoq doctor --role worker    # as compose.yaml's health checks do")
-)
+@click.command(name="doctor")
 @click.option(
     "--role", type=click.Choice([role.value for role in Role]), help="Only what this process on this host is for."
 )
@@ -23,7 +20,8 @@ def command(role: str | None, form: str) -> None:
 
     Exit code 0 where nothing has to be mended; warnings are allowed. With --role it is the health check of one process.
     """
-    checks = examine(None if role is None else Role(role))
+    with working("looking at everything"):
+        checks = examine(None if role is None else Role(role))
     failures = [check for check in checks if check.state is Health.FAIL]
     if form == JSON:
         write_json([row(check) for check in checks])
