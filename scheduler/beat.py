@@ -13,6 +13,8 @@ from celery.schedules import BaseSchedule, schedstate
 from kombu.exceptions import ChannelError, OperationalError
 
 from rules.calendar import Calendar, next_due
+from scheduler import pulse
+from worker.settings import settings
 
 CLOCK = "clock"
 MOST_UNHEARD = 50
@@ -47,10 +49,23 @@ class Times(BaseSchedule):  # type: ignore[misc]  # Celery has no types
 class Ringer(Scheduler):  # type: ignore[misc]  # as above
     """Keeps in memory when it rang; a file of that would be one more state to lose."""
 
+    def setup_schedule(self) -> None:
+        """Before the first bell: none of them is told to Flower, where jobs are looked for."""
+        super().setup_schedule()
+        self.app.conf.task_send_sent_event = False
+
     def apply_entry(self, entry: ScheduleEntry, producer: Any = None) -> None:
         """Ring, unless nobody has listened for a while: what is due waits in the ledger."""
         if self.unheard() < MOST_UNHEARD:
             super().apply_entry(entry, producer)
+        else:
+            pulse.tick(settings(), pulse.BEAT)
+
+    def apply_async(self, entry: ScheduleEntry, producer: Any = None, advance: bool = True, **options: Any) -> Any:  # noqa: FBT001, FBT002 - as Celery has it
+        """Send one bell, which raises where the broker does not take it."""
+        sent = super().apply_async(entry, producer, advance, **options)
+        pulse.tick(settings(), pulse.BEAT)
+        return sent
 
     def unheard(self) -> int:
         """How many bells lie in the clock's queue."""

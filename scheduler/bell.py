@@ -24,7 +24,7 @@ def ring_clock(schedule: str) -> None:
 
 
 def ring(bells: Iterable[Ring]) -> None:
-    """Send the messages, over one connection. What Flower shows as arguments is rule and intent, never an input."""
+    """Send the messages, over one connection. What Flower shows as arguments is a label, never an input."""
     try:
         with app.producer_pool.acquire(block=True, timeout=5) as producer:
             for bell in bells:
@@ -33,7 +33,7 @@ def ring(bells: Iterable[Ring]) -> None:
                     args=(bell.job_id,),
                     task_id=f"{bell.job_id}.{bell.number}",
                     queue=bell.queue,
-                    argsrepr=f"({bell.rule} {bell.intent.value})",
+                    argsrepr=f"({bell.label})",
                     kwargsrepr="{}",
                     producer=producer,
                     retry=False,

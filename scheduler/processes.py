@@ -31,6 +31,7 @@ LONGEST_SOCKET = 96
 """Bytes of a unix socket's path: macOS takes 103, and the supervisor adds a dot and a process id while it starts."""
 QUIET = ("--without-gossip", "--without-mingle")
 """Workers are ready sooner without talking to each other, and nothing here depends on it."""
+FLOWER_CONF = Path(__file__).with_name("flowerconf.py")
 QUICK = 10
 """Seconds that a process may take to end before it is killed."""
 
@@ -47,7 +48,7 @@ class Process:
 def commands(settings: Settings) -> list[Process]:
     """Every process of `revoq up`: the embedded broker, where no other is set, the five of the design, the figures."""
     level = f"--loglevel={settings.log_level}"
-    # A worker that is told to end finishes the requests that are under way, each of which has a deadline.
+    # A worker that is told to end finishes the steps that are under way, each of which has a deadline.
     patience = int(settings.request_timeout) + QUICK
     work = ("-A", "worker.app", "worker", *QUIET, level)
     processes = [
@@ -78,13 +79,13 @@ def threads(count: int) -> tuple[str, ...]:
 
 
 def flower(settings: Settings) -> tuple[str, ...]:
-    """Flower's flags: it shows and can change nothing, keeps nothing, and reads no configuration of its own."""
+    """Flower's flags: it shows and can change nothing, keeps nothing, and reads no other configuration than ours."""
     return (
         f"--address={settings.flower_address}",
         f"--port={settings.flower_port}",
         "--read-only=True",
         "--persistent=False",
-        f"--conf={os.devnull}",
+        f"--conf={FLOWER_CONF}",
     )
 
 

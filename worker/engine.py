@@ -38,12 +38,17 @@ HOLD_POLL = 3600 * SECOND
 """A held job looks again after this long by itself; lifting the hold wakes it at once."""
 NOBODY_ASKED = 30.0
 """Seconds, give or take half, until a provider that did not answer our sign-in is asked again."""
+STOPPING = "the worker is stopping; another one goes on"
 CRASHES = 8
 """How often a job may bring a worker down, or be left behind by one, before a person is asked."""
 
 
 def carry(runtime: Runtime, job_id: str, worker: str) -> Decision | None:
     """Carry one job as far as it goes; gives what ended the claim, or None where the job was not ours to carry."""
+    if runtime.stopping.is_set():
+        # Its bell was taken off the queue already, and nobody here hears it.
+        moves.unring(runtime.database, job_id)
+        return Wait(runtime.database.now(), STOPPING)
     claim = moves.claim(runtime.database, job_id, lease=runtime.settings.claim, worker=worker)
     if claim is None:
         return None
@@ -76,17 +81,20 @@ def _carry(runtime: Runtime, claim: Claim, case: Case) -> Decision:
         return _end(runtime, claim, _later(runtime, claim, f"asking who we are: {error.says}"))
     while True:
         decision = decide(case.plan, case.records, case.facts(random.random()), runtime.database.now())  # noqa: S311
-        if isinstance(decision, Do):
+        if isinstance(decision, Do) and not runtime.stopping.is_set():
             try:
                 decision = _take(runtime, claim, case, decision.step) or decision
             except Held as held:
                 return _held(runtime, claim, held)
         # Never longer than the claim lasts: another worker would take over from one that only sleeps.
         short = min(SLEPT_THROUGH, int(runtime.settings.claim / 2 * SECOND))
-        if isinstance(decision, Wait) and decision.until - runtime.database.now() <= short:
-            _sleep(runtime, claim, decision.until)
-        elif not isinstance(decision, Do):
+        sleeps = isinstance(decision, Wait) and decision.until - runtime.database.now() <= short
+        if not sleeps and not isinstance(decision, Do):
             return _end(runtime, claim, decision, case)
+        if runtime.stopping.is_set():
+            return _give_back(runtime, claim)
+        if isinstance(decision, Wait):
+            _sleep(runtime, claim, decision.until)
 
 
 def _take(runtime: Runtime, claim: Claim, case: Case, planned: Planned) -> Decision | None:
@@ -174,8 +182,16 @@ def _held(runtime: Runtime, claim: Claim, held: Held) -> Decision:
 
 
 def _sleep(runtime: Runtime, claim: Claim, until: int) -> None:
+    """Sleep under the claim, until the process is told to stop."""
     moves.extend(runtime.database, claim, runtime.settings.claim)
-    time.sleep(max(until - runtime.database.now(), 0) / SECOND)
+    runtime.stopping.wait(max(until - runtime.database.now(), 0) / SECOND)
+
+
+def _give_back(runtime: Runtime, claim: Claim) -> Decision:
+    """The process is to end: what was done is written down, and another worker goes on from there at once."""
+    moves.give_back(runtime.database, claim, STOPPING)
+    log.info("given_back", why=STOPPING)
+    return Wait(runtime.database.now(), STOPPING)
 
 
 def _later(runtime: Runtime, claim: Claim, why: str) -> Decision:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rules.errors import RuleError
 from rules.loader import Catalogue, builtin, read
@@ -33,6 +33,8 @@ class Runtime:
     catalogue: Catalogue
     connections: Connections
     broken: tuple[RuleError, ...] = field(default=())
+    stopping: threading.Event = field(default_factory=threading.Event)
+    """Set when this process was asked to end: jobs are given back at their next step, and none is begun."""
 
     @property
     def signers(self) -> tuple[Signer, ...]:
@@ -72,6 +74,7 @@ def build(chosen: Settings) -> Runtime:
 
 _lock = threading.Lock()
 _built: dict[int, Runtime] = {}
+_stopping = threading.Event()
 
 
 def runtime() -> Runtime:
@@ -80,7 +83,12 @@ def runtime() -> Runtime:
         here = os.getpid()
         if here not in _built:
             _built.clear()
-            fresh = build(settings())
+            fresh = replace(build(settings()), stopping=_stopping)
             restored.hold_if_behind(fresh.settings, fresh.database)
             _built[here] = fresh
         return _built[here]
+
+
+def stop() -> None:
+    """Tell this process's runtime that the process is to end, whether it is built yet or not."""
+    _stopping.set()

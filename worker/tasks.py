@@ -11,13 +11,14 @@ import threading
 from datetime import UTC, datetime
 
 from celery.exceptions import Retry
+from celery.signals import worker_shutting_down
 
 from rules.decision import Decision, Park, Wait
 from rules.lifecycle import Intent
 from rules.units import SECOND
 from worker.app import app
 from worker.engine import carry
-from worker.runtime import runtime
+from worker.runtime import runtime, stop
 
 
 class Parked(Exception):
@@ -58,6 +59,13 @@ def restore(job_id: str) -> None:
 def recheck(job_id: str) -> None:
     """Look whether one credential that was ended has come back."""
     show(carry(runtime(), job_id, _worker()))
+
+
+@worker_shutting_down.connect
+def _stop(**_options: object) -> None:
+    """Celery was told to end: jobs that are under way go back after their present step, instead of to their end."""
+    # Not here, inside a signal handler: it may have interrupted a thread that holds the event's own lock.
+    threading.Thread(target=stop, name="stop").start()
 
 
 def show(decision: Decision | None) -> None:

@@ -1,13 +1,12 @@
 """The operator's door: finds the verbs, turns errors into sentences and exit codes; what a verb does is its own.
 
 A verb is a module of this package whose first line begins with its name in backticks: "`revoq NAME`: what it is for".
-The module is loaded when the verb is used, so that `revoq --help` needs neither Celery nor a database.
+The module is loaded when the verb is used, so that `revoq --help` needs neither Celery nor a database: click is all.
 """
 
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import os
 import pkgutil
 import re
@@ -18,6 +17,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
+
+from scheduler.cli.examples import examples
 
 FIRST_LINE = re.compile(r'"""`revoq (?P<name>[a-z]+)`: (?P<says>[^;.]+)')
 WRONG_USE = 2
@@ -48,7 +50,14 @@ class Door(click.Group):
             return None
         command = importlib.import_module(f"{__name__}.{cmd_name}").command
         assert isinstance(command, click.Command)  # noqa: S101 - what a verb's module is for; a test looks at all
+        command.epilog = examples(cmd_name)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Verbs that begin like this, and our own options; no verb is loaded for the tab key."""
+        verbs = [CompletionItem(name, help=says) for name, says in sorted(find_verbs().items())]
+        fitting = [verb for verb in verbs if verb.value.startswith(incomplete)]
+        return [*fitting, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
         with formatter.section("Verbs"):
@@ -107,9 +116,10 @@ def _hush() -> int:
 
 def _show_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - click calls it
     if wanted:
+        metadata = importlib.import_module("importlib.metadata")
         try:
-            version = importlib.metadata.version("revoq")
-        except importlib.metadata.PackageNotFoundError:
+            version = metadata.version("revoq")
+        except metadata.PackageNotFoundError:
             version = "(not installed)"
         click.echo(f"revoq {version}")
         ctx.exit()

@@ -16,7 +16,7 @@ import click
 from rules.errors import BadInput
 from rules.units import SECOND
 from scheduler.cli.desk import open_ledger, open_settings, requester
-from scheduler.cli.output import JSON, formatted, say, write_json, write_lines
+from scheduler.cli.output import JSON, formatted, say, working, write_json, write_lines
 from scheduler.cli.present import audit_row
 from worker.errors import SafeError
 from worker.ledger import audit, heads, reads
@@ -86,7 +86,7 @@ def verify(file: Path | None, key: str | None, heads_file: Path | None, archives
     anchors = [] if key is None else [public_key(key)]
     delivered = read_heads(heads_file) if heads_file is not None else iter(())
     if file is not None:
-        with file.open("rb") as opened:
+        with working("checking every row of the export"), file.open("rb") as opened:
             findings = verify_file(opened, tally, anchors=anchors, delivered=delivered, archives=archives)
     elif archives:
         raise click.UsageError("--archive goes with an export: revoq audit verify FILE --archive ARCHIVE")
@@ -118,7 +118,7 @@ def verify_ledger(anchors: Sequence[str], delivered: Iterable[Signed], tally: au
     """The ledger of the settings, with our own keys and file sinks to go by where nothing else is said."""
     settings = open_settings()
     db = open_ledger(settings)
-    with db.read() as connection:
+    with working("checking every row of the trail"), db.read() as connection:
         if not anchors and settings.audit_keys is not None and heads.latest(connection) is not None:
             anchors = [signer.public for signer in read_signers(settings.audit_keys)]
         ours = chain.from_iterable(read_heads(path) for path in settings.head_files if path.exists())

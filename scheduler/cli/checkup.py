@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
 
 from rules.errors import RevoqError, RuleErrors
 from rules.lifecycle import INCIDENTS
 from rules.loader import builtin, read
 from rules.secret import Secret
 from rules.units import SECOND
+from scheduler import pulse
 from scheduler.app import CLOCK
 from scheduler.cli.accounts import tell_trouble
 from scheduler.cli.answering import ask_workers
@@ -35,8 +39,22 @@ from worker.sinks import find_unusable
 
 QUEUES = (URGENT, BULK, ROTATION, CLOCK)
 ANSWER_WITHIN = 2.0
+UNAUTHORISED = 401
 LATE = 120 * SECOND
 """A job that is due for longer than this has nobody who rings for it, or nobody who listens."""
+
+
+TICKS_MISSED = 6
+"""Times that the clock's shortest period may pass, and never less than half a minute, until it counts as stopped."""
+
+
+class Role(StrEnum):
+    """What one container or process is for; its health is whether it does that."""
+
+    WORKER = "worker"
+    CLOCK = "clock"
+    BEAT = "beat"
+    FLOWER = "flower"
 
 
 class Health(StrEnum):
@@ -57,15 +75,16 @@ class Check:
     mend: str = ""
 
 
-def examine() -> list[Check]:
-    """Look at everything; whatever one check raises is that check's own failure."""
+def examine(role: Role | None = None) -> list[Check]:
+    """Look at everything, or at what one role needs; whatever one check raises is that check's own failure."""
     try:
         settings = adopt(load_settings())
     except SettingsErrors as errors:
         return [Check("settings", Health.FAIL, str(mistake), "mend the settings") for mistake in errors.mistakes]
     except SettingsError as error:
         return [Check("settings", Health.FAIL, str(error), "mend the settings")]
-    return [found for check in CHECKS for found in attempt(check, settings)]
+    checks = CHECKS if role is None else ROLES[role]
+    return [found for check in checks for found in attempt(check, settings)]
 
 
 def attempt(check: Callable[[Settings], Iterable[Check]], settings: Settings) -> Iterator[Check]:
@@ -265,6 +284,72 @@ CHECKS: tuple[Callable[[Settings], Iterable[Check]], ...] = (
     look_at_database,
     look_at_broker,
 )
+
+
+# ── one role ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def at_head(settings: Settings) -> Iterator[Check]:
+    """The ledger as a worker needs it."""
+    try:
+        open_ledger(settings)
+    except SchemaMismatch as error:
+        yield Check("database", Health.FAIL, str(error), "revoq db upgrade")
+    else:
+        yield Check("database", Health.OK, "it answers, and its tables are of this version")
+
+
+def worker_here(settings: Settings) -> Iterator[Check]:  # noqa: ARG001 - every check is asked the same
+    """A worker of this host answers over the broker."""
+    answers = ask_workers(ANSWER_WITHIN)
+    host = socket.gethostname()
+    here = sorted(name for name in answers.queues if name.rpartition("@")[2] == host)
+    if answers.broker:
+        yield Check("broker", Health.FAIL, f"it does not answer ({answers.broker})", "start it")
+    elif not here:
+        yield Check("worker", Health.FAIL, f"no worker of this host, {host}, answers over the broker", "restart it")
+    else:
+        yield Check("worker", Health.OK, f"{', '.join(here)} answers over the broker")
+
+
+def clock_ticks(settings: Settings) -> Iterator[Check]:
+    """The clock's worker of this host has swept the ledger."""
+    yield ticked(settings, pulse.CLOCK, "swept the ledger")
+
+
+def beat_ticks(settings: Settings) -> Iterator[Check]:
+    """The beat of this host has rung, and the broker took it."""
+    yield ticked(settings, pulse.BEAT, "rung")
+
+
+def ticked(settings: Settings, name: str, does: str) -> Check:
+    ago, most = pulse.since(settings, name), max(TICKS_MISSED * settings.sweep_every, 30.0)
+    if ago is None:
+        return Check(name, Health.FAIL, f"it has never {does} on this host", f"look at the log of {name}")
+    state = Health.OK if ago <= most else Health.FAIL
+    mend = "" if state is Health.OK else f"look at the log of {name}, then restart it"
+    return Check(name, state, f"it has {does} {ago:.0f} seconds ago", mend)
+
+
+def flower_serves(settings: Settings) -> Iterator[Check]:
+    """Flower answers on this host, and a stranger is told whether there is a password."""
+    url = f"http://{'127.0.0.1' if settings.flower_address == '0.0.0.0' else settings.flower_address}"  # noqa: S104 - a name for all
+    try:
+        with urlopen(Request(f"{url}:{settings.flower_port}/workers"), timeout=ANSWER_WITHIN):  # noqa: S310 - http above
+            yield Check("flower", Health.OK, "it answers, to everybody who can reach it")
+    except HTTPError as error:
+        state = Health.OK if error.code == UNAUTHORISED else Health.FAIL
+        yield Check("flower", state, f"it answers {error.code} to whoever has no password")
+    except (URLError, OSError) as error:
+        yield Check("flower", Health.FAIL, f"it does not answer: {error}", "restart it")
+
+
+ROLES: dict[Role, tuple[Callable[[Settings], Iterable[Check]], ...]] = {
+    Role.WORKER: (look_at_keys, at_head, worker_here),
+    Role.CLOCK: (look_at_keys, at_head, worker_here, clock_ticks),
+    Role.BEAT: (beat_ticks,),
+    Role.FLOWER: (flower_serves,),
+}
 
 # ── where things are ──────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -9,7 +9,7 @@ from rules.guard import Who
 from rules.loader import Catalogue, LoadedRule, builtin, read
 from scheduler.cli.accounts import account_row, limits_of_connection, read_standings, tell_account
 from scheduler.cli.desk import open_settings
-from scheduler.cli.output import JSON, formatted, say, write_json, write_table
+from scheduler.cli.output import JSON, formatted, say, working, write_json, write_table
 from scheduler.cli.present import connection_row, trial_row
 from worker.connections import Account, Connections
 from worker.settings import Connection, Settings
@@ -63,7 +63,8 @@ def test(names: tuple[str, ...], form: str) -> None:
     click.get_current_context().call_on_close(accounts.close)
     rows = []
     for connection in chosen:
-        who, says = attempt(accounts, catalogue, connection)
+        with working(f"signing in at {connection.name}"):
+            who, says = attempt(accounts, catalogue, connection)
         rows.append(trial_row(connection.name, who, says))
     if form == JSON:
         write_json(rows)

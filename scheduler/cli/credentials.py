@@ -6,7 +6,7 @@ import click
 
 from rules.loader import builtin, read
 from scheduler.cli.desk import open_settings
-from scheduler.cli.output import JSON, formatted, note, say, write_json, write_table
+from scheduler.cli.output import JSON, formatted, note, say, working, write_json, write_table
 from worker.connections import Connections
 from worker.listing import list_credentials
 
@@ -22,16 +22,14 @@ def command() -> None:
 @click.option("--subject", metavar="S", help="Whose credentials, where the rule lists one person's.")
 @formatted
 def show_list(rule: str, connection: str, subject: str | None, form: str) -> None:
-    """Show each credential's id and what tells it apart.
-
-    Example: revoq credentials list --rule jupyterhub.token --connection hub --subject bob
-    """
+    """Show each credential's id and what tells it apart."""
     settings = open_settings()
     catalogue, _ = read([builtin(), *settings.rules_path])
     accounts = Connections(settings, catalogue)
     click.get_current_context().call_on_close(accounts.close)
     loaded = catalogue.get(rule)
-    listed = list_credentials(accounts.account(connection, loaded), loaded, subject, {})
+    with working(f"asking {connection}"):
+        listed = list_credentials(accounts.account(connection, loaded), loaded, subject, {})
     if listed.cut_off:
         note(f"this may not be all: {listed.cut_off}")
     if form == JSON:

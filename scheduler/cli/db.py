@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from scheduler import reconcile as reconciling
 from scheduler.cli.desk import open_ledger, open_runtime, open_settings, requester
 from scheduler.cli.failures import first_line
-from scheduler.cli.output import JSON, formatted, note, say, write_json, write_table
+from scheduler.cli.output import JSON, formatted, note, say, working, write_json, write_table
 from scheduler.cli.present import SETTLED
 from scheduler.cli.waiting import Duration, wait_for
 from scheduler.errors import DatabaseDown
@@ -33,7 +33,8 @@ def bring_up() -> None:
     db = Database(open_settings().database_url)
     click.get_current_context().call_on_close(db.dispose)
     try:
-        upgrade(db)
+        with working("bringing the tables forward"):
+            upgrade(db)
     except DBAPIError as error:
         raise DatabaseDown(f"the database does not answer: {first_line(error.orig)}") from None
     say("The tables are at the version that this revoq works with.")

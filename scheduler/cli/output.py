@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -50,6 +51,16 @@ def say(text: str = "") -> None:
 def note(text: str) -> None:
     """A word beside the answer, on standard error."""
     click.echo(f"revoq: {clean(text)}", err=True)
+
+
+@contextmanager
+def working(on: str) -> Iterator[None]:
+    """What is done now, on a terminal, while something takes its time; nothing in a pipe."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    with console(err=True).status(clean(on)):
+        yield
 
 
 def write_json(value: Any) -> None:

@@ -15,7 +15,7 @@ from rules.lint import lint
 from rules.loader import Catalogue, LoadedRule, builtin, read
 from rules.plan import named
 from scheduler.cli.desk import open_settings
-from scheduler.cli.output import JSON, formatted, note, say, write_json, write_lines, write_table
+from scheduler.cli.output import JSON, formatted, note, say, working, write_json, write_lines, write_table
 from scheduler.cli.present import rule_row
 
 MISTAKES = 2
@@ -60,8 +60,9 @@ def check(path: Path | None, form: str) -> None:
     warning; what a file says and revoq does not follow, though the rule works, is a notice.
     """
     paths = [path] if path is not None else [builtin(), *open_settings().rules_path]
-    catalogue, mistakes = read(paths)
-    mistakes = [*mistakes, *misread(catalogue)]
+    with working("reading rules and playing their recorded answers"):
+        catalogue, mistakes = read(paths)
+        mistakes = [*mistakes, *misread(catalogue)]
     if not mistakes and not len(catalogue):
         mistakes = [
             RuleError("there are no rules here: expected files that end in .yaml", str(path or "rules_path"), 1)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from scheduler.errors import NotStarted
-from scheduler.processes import Process, commands, config_text, environment, find_server
+from scheduler.processes import FLOWER_CONF, Process, commands, config_text, environment, find_server
 from worker.settings import Settings
 
 CELERY = (sys.executable, "-P", "-m", "celery", "--quiet", "-A")
@@ -52,13 +52,13 @@ def test_the_processes_of_the_design() -> None:
 
 
 def test_flower_is_on_loopback_and_read_only() -> None:
-    """And reads no configuration that happens to lie about."""
+    """And reads our configuration, and none that happens to lie about."""
     assert lines(settings(broker_url="redis://broker/0", flower_port=5999))["flower"][8:] == (
         "--address=127.0.0.1",
         "--port=5999",
         "--read-only=True",
         "--persistent=False",
-        "--conf=/dev/null",
+        f"--conf={FLOWER_CONF}",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,7 @@ from tests.sandbox import Sandbox
 from tests.sandbox.cast import Cast
 from tests.worker.bench import Bench
 from worker.client import hang_up
-from worker.engine import carry
+from worker.engine import STOPPING, carry
 from worker.ledger import audit, moves, reads
 
 
@@ -204,6 +205,44 @@ def test_two_workers_with_one_job_do_it_once(bench: Bench, sandbox: Sandbox) -> 
 
     assert reads.job(bench.runtime.database, job_id).verdict is Verdict.REVOKED
     assert len(sandbox.calls("sendgrid", "DELETE")) == 1
+
+
+def test_a_worker_that_stops_ends_its_step_and_gives_the_job_back(bench: Bench, sandbox: Sandbox) -> None:
+    """The answer that was awaited is written down, nothing more is sent, and the job is due at once for anybody."""
+    key = sandbox.sendgrid.add_key()
+    sandbox.fault("sendgrid", "delay", method="GET", seconds=1.0)
+    runtime, job_id = bench.runtime, bench.submit("sendgrid.api_key", key.secret, "sendgrid-demo")
+
+    def work() -> None:
+        carry(runtime, job_id, "bench")
+        hang_up()
+
+    carrier = threading.Thread(target=work)
+    carrier.start()
+    while not sandbox.calls("sendgrid"):
+        time.sleep(0.01)
+    runtime.stopping.set()
+    carrier.join()
+
+    job = reads.job(runtime.database, job_id)
+    assert (job.state, job.lease_until, job.says) == (State.QUEUED, None, STOPPING)
+    assert bench.outline(job) == [("before", "probe", "alive")]
+    runtime.stopping.clear()
+    assert bench.carry(job_id, rounds=9).verdict is Verdict.REVOKED
+    assert len(sandbox.calls("sendgrid", "DELETE")) == 1
+
+
+def test_a_worker_that_stops_begins_nothing(bench: Bench, sandbox: Sandbox) -> None:
+    """The bell of a job that it was handed too late counts as not rung, so that the next sweep rings again."""
+    runtime, job_id = bench.runtime, bench.submit("sendgrid.api_key", sandbox.sendgrid.add_key().secret)
+    moves.ring(runtime.database, [job_id])
+    assert moves.ring_due(runtime.database, 10, 600) == []
+    runtime.stopping.set()
+
+    bench.carry(job_id)
+
+    assert [job_id] == [ring.job_id for ring in moves.ring_due(runtime.database, 10, 600)]
+    assert sandbox.calls("sendgrid") == []
 
 
 def test_a_refusal_says_who_was_refused(sqlite_bench: Bench, sandbox: Sandbox) -> None:

@@ -110,8 +110,8 @@ def _mark(conn: Connection, at: int, found: ColumnElement[bool], ids: Sequence[s
         update(jobs)
         .where(jobs.c.id.in_(select(due.c.id)))
         .values(rung_at=at, rings=jobs.c.rings + 1)
-        .returning(jobs.c.id, jobs.c.rings, jobs.c.queue, jobs.c.rule, jobs.c.intent)
+        .returning(jobs.c.id, jobs.c.rings, jobs.c.queue, jobs.c.rule, jobs.c.intent, jobs.c.batch)
     )
     place = {job: number for number, job in enumerate(ids)}
     rows = sorted(conn.execute(statement).all(), key=lambda row: place[row.id]) if ids else []
-    return [Ring(row.id, row.rings, row.queue, row.rule, Intent(row.intent)) for row in rows]
+    return [Ring(row.id, row.rings, row.queue, row.rule, Intent(row.intent), row.batch) for row in rows]

@@ -433,8 +433,11 @@ def expire(db: Database, claim: Claim, says: str, *, shred_by: int | None = None
 
 
 def give_back(db: Database, claim: Claim, why: str) -> None:
-    """running→queued: due at once, for any worker."""
+    """running→queued: due at once, for any worker; so is its account's trial, where that has shown nothing yet."""
     _leave(db, claim, State.QUEUED, {"says": plain(why)}, {"says": plain(why)})
+    if claim.trial:
+        with db.begin() as conn:
+            conn.execute(sql.GIVE_TRIAL_BACK, {"this": claim.job.account, "moment": db.now()})
 
 
 def extend(db: Database, claim: Claim, lease: float, *, unless_held: bool = False) -> None:
@@ -712,6 +715,12 @@ def ring(
     with db.begin() as conn:
         at = db.now()
         return ring_fairly(conn, at, and_(jobs.c.id.in_(ids), sql.is_due(at)), len(ids), limits, share)
+
+
+def unring(db: Database, job_id: str) -> None:
+    """Forget that a job was rung, since nobody heard it: the next sweep rings. Not a move: it leaves no row."""
+    with db.begin() as conn:
+        conn.execute(sql.CHANGE_JOB, {"this": job_id, "rung_at": None})
 
 
 def ring_due(

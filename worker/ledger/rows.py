@@ -157,13 +157,19 @@ class Claim:
 
 
 class Ring(NamedTuple):
-    """One bell to ring: the message's task id is `<job_id>.<number>`; rule and intent are its label."""
+    """One bell to ring: the message's task id is `<job_id>.<number>`; rule, intent and batch are its label."""
 
     job_id: str
     number: int
     queue: str
     rule: str
     intent: Intent
+    batch: str | None = None
+
+    @property
+    def label(self) -> str:
+        """What a person sees of it: never an input, and never a batch's name, which may be somebody's."""
+        return " ".join(filter(None, (self.rule, self.intent.value, self.batch)))
 
 
 @dataclass(frozen=True, slots=True)

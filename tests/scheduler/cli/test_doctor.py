@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable
 
 import click
@@ -10,8 +11,9 @@ import pytest
 
 from rules.trouble import FAILURES
 from rules.units import SECOND
+from scheduler import pulse
 from scheduler.cli import checkup
-from scheduler.cli.checkup import Check, Health, attempt
+from scheduler.cli.checkup import Check, Health, Role, attempt
 from tests.scheduler.cli.conftest import PAIRED, Home, Jobs
 from worker.ledger import accounts, moves
 from worker.ledger.database import Database
@@ -46,6 +48,30 @@ def test_all_that_needs_no_broker_is_well(home: Home) -> None:
         ("broker", True)
     ]
     assert {row["name"] for row in rows} >= {"settings", "keys", "files", "git", "rules", "connections", "database"}
+
+
+@pytest.mark.parametrize("role", [Role.BEAT, Role.CLOCK])
+def test_a_role_that_ticks(home: Home, role: Role) -> None:
+    """It is well while its last tick is fresh; one that never came, or is an hour old, is told with what to look at."""
+    look = checkup.beat_ticks if role is Role.BEAT else checkup.clock_ticks
+    settings = load_settings(home.environ)
+    assert "never" in failures(examine(home, look), role.value)[0].says
+
+    pulse.tick(settings, role.value)
+    assert failures(examine(home, look), role.value) == []
+
+    mark = pulse.mark_of(settings, role.value)
+    os.utime(mark, (mark.stat().st_atime, mark.stat().st_mtime - 3600))
+    assert "log" in failures(examine(home, look), role.value)[0].mend
+
+
+def test_a_worker_that_nobody_hears(home: Home) -> None:
+    """The health check of a container fails, with a sentence, where the broker does not answer."""
+    done = home.shell("doctor", "--role", "worker", "--format", "json")
+
+    rows = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert [(row["name"], row["state"]) for row in rows] == [("keys", "ok"), ("database", "ok"), ("broker", "fail")]
 
 
 def test_every_look_is_taken() -> None:

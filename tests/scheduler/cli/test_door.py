@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
+import pty
+import re
+import shlex
+import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -15,10 +21,17 @@ from click.testing import CliRunner
 from rules.errors import BadInput, RevoqError
 from scheduler import cli
 from scheduler.cli import door, failures, find_verbs
+from scheduler.cli.examples import EXAMPLES
 from tests.scheduler.cli.conftest import ROOT, Home
+from tests.servers.missing import report_missing
+from tests.test_readme import find_command
 from worker.errors import ExchangeError
 
-HEAVY = ("alembic", "celery", "httpx", "kombu", "pydantic", "rich", "sqlalchemy", "structlog", "supervisor")
+HEAVY = (
+    *("alembic", "celery", "cryptography", "httpx", "importlib.metadata", "kombu", "pydantic", "pydantic_settings"),
+    *("redis", "regex", "rich", "sqlalchemy", "structlog", "supervisor", "yaml"),
+)
+"""What costs more to load than all that `revoq --help` does."""
 
 
 def all_commands() -> list[tuple[str, ...]]:
@@ -87,6 +100,70 @@ def test_help_names_every_verb_and_loads_nothing() -> None:
     for name, says in find_verbs().items():
         assert f"  {name} " in done.stdout
         assert says.split()[0] in done.stdout
+
+
+@pytest.mark.parametrize("verb", sorted(find_verbs()))
+def test_every_verb_has_examples(verb: str) -> None:
+    """They are shown below its help as they stand, and each is a command line that the verb understands."""
+    shown = CliRunner().invoke(door, [verb, "--help"], prog_name="revoq").stdout
+    for line in EXAMPLES[verb]:
+        assert f"  {line}" in shown
+        words = shlex.split(line.replace('"$(', "").replace(')"', ""), comments=True)
+        words = words[words.index("revoq") + 1 :]
+        assert words[0] == verb
+        command = find_command(words)
+        known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+        assert {word for word in words if word.startswith("--")} <= known
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [("revoq jo", "plain,jobs"), ("revoq jobs sel", "plain,select"), ("revoq doctor --ro", "plain,--role")],
+)
+def test_the_tab_key(line: str, expected: str) -> None:
+    """What bash is told of verbs, of what is below them, and of options; completing a verb loads none."""
+    asked = {"_REVOQ_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+    loaded = f"print('LOADED', [name for name in {HEAVY} if name in sys.modules])"
+    code = f"import sys\nfrom scheduler.cli import main\ntry: main()\nfinally: {loaded}"
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True, env={**os.environ, **asked}
+    )
+
+    assert expected in done.stdout.splitlines()
+    assert line.count(" ") > 1 or "LOADED []" in done.stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_is_told_how_to_complete(shell: str) -> None:
+    """The script asks revoq itself, by the variable that click reads."""
+    if shell == "bash" and shutil.which("bash") is None:
+        report_missing("bash", "Debian: apt install bash")
+    shown = CliRunner().invoke(door, ["completion", shell], prog_name="revoq")
+
+    assert shown.exit_code == 0, shown.output
+    assert f"_REVOQ_COMPLETE={shell}_complete" in shown.stdout
+
+
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_colours_are_for_terminals_that_want_them(home: Home, no_color: str) -> None:
+    """A terminal gets them, one with NO_COLOR does not, and neither does a pipe."""
+    words = [sys.executable, "-m", "scheduler.cli", "db", "upgrade"]
+    environ = {**home.environ, "TERM": "xterm-256color", "NO_COLOR": no_color, "PYTHONPATH": str(ROOT)}
+    inside, outside = pty.openpty()
+    with subprocess.Popen(words, stdout=outside, stderr=outside, cwd=ROOT, env={**os.environ, **environ}) as asked:
+        os.close(outside)
+        shown = b""
+        with suppress(OSError):  # The end of a terminal is an error on Linux.
+            while chunk := os.read(inside, 4096):
+                shown += chunk
+        assert asked.wait() == 0, shown
+    os.close(inside)
+    piped = subprocess.run(words, capture_output=True, check=True, cwd=ROOT, env={**os.environ, **environ}).stdout
+
+    assert b"The tables are at the version" in shown
+    assert bool(re.search(rb"\x1b\[[0-9;]*3[0-9][0-9;]*m", shown)) is not bool(no_color)
+    assert b"\x1b" not in piped
 
 
 @pytest.mark.parametrize("words", all_commands(), ids=" ".join)
