@@ -36,7 +36,7 @@ slots: $(VENV)/.test ## 60 slots under two of everything, kill -9 and a wrong cl
 	REVOQ_TEST_SLOTS=60 $(bin)/python -m pytest -q tests/acceptance/test_schedules.py --durations=5
 
 edges: $(VENV)/.test ## a rotation's worker killed at every message: not one key lost
-	REVOQ_TEST_EDGES=all $(bin)/python -m pytest -q -n 8 tests/acceptance/test_rotation_edges.py
+	REVOQ_TEST_EDGES=all $(bin)/python -m pytest -q -n 2 tests/acceptance/test_rotation_edges.py
 
 batch: $(VENV)/.test ## 10,000 credentials at eight providers, faults, three killed workers: nobody is lost
 	REVOQ_TEST_BATCH=10000 $(bin)/python -m pytest -q -s tests/acceptance/test_big_batch.py --durations=5
