@@ -14,12 +14,14 @@ import pytest
 from rules.errors import BadInput
 from rules.lifecycle import Intent, Reason, Stage, State, Verdict
 from rules.secret import Secret
+from scheduler.schedules import advance, open_now
 from tests.sandbox import Sandbox
 from tests.sandbox.pangolin import DAY, ServiceUser
 from tests.worker.bench import Bench, open_bench
 from tests.worker.test_providers import hurry
 from worker.ledger import moves, reads
 from worker.ledger.rows import Job
+from worker.schedules import Schedule, Targets
 
 TWIN = "pangolin.service_user"
 IN_PLACE = "pangolin.service_user_key"
@@ -572,6 +574,27 @@ def test_an_old_key_that_is_still_used_is_not_retired(weekly: Weekly) -> None:
     assert (job.state, job.reason) == (State.PARKED, Reason.STILL_IN_USE)
     assert weekly.server.may_sign_in(weekly.target)
     assert weekly.server.may_sign_in(weekly.holder(weekly.target))
+
+
+def test_a_schedule_has_new_keys_tried_on_their_consumers_path(weekly: Weekly) -> None:
+    """Where what uses the keys signs in by X-API-Key, the schedule says so for all of them."""
+    weekly.bench.sandbox.switch("pangolin", legacy_keys=True)
+    runtime = weekly.bench.runtime
+    schedule = Schedule(
+        name="weekly",
+        intent="rotate",
+        rule=TWIN,
+        connection="pangolin",
+        cron="0 3 * * MON",
+        targets=Targets(names=["etl"]),
+        variables={"X_API_KEY": "yes"},
+        sinks=["files"],
+    )
+    open_now(runtime, schedule, "tester")
+    (job_id,) = advance(runtime, schedule)
+    job = weekly.bench.carry(job_id)
+    assert ("read", "as_api_key", "ok") in weekly.bench.outline(job)
+    assert weekly.holder(weekly.target) is not weekly.target
 
 
 # ── a first key ───────────────────────────────────────────────────────────────────────────────────────────────────
