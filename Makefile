@@ -42,7 +42,7 @@ slots: $(VENV)/.test ## 60 slots under two of everything, kill -9 and a wrong cl
 	REVOQ_TEST_SLOTS=60 $(bin)/python -m pytest -q tests/acceptance/test_schedules.py --durations=5
 
 edges: $(VENV)/.test ## a rotation's worker killed at every message: not one key lost
-	REVOQ_TEST_EDGES=all $(bin)/python -m pytest -q -n 8 tests/acceptance/test_rotation_edges.py
+	REVOQ_TEST_EDGES=all $(bin)/python -m pytest -q -n 2 tests/acceptance/test_rotation_edges.py
 
 trail: $(VENV)/.test ## 10,000 changed exports of the audit trail: each is found, and no untouched one is suspected
 	REVOQ_TEST_TRAIL=10000 $(bin)/python -m pytest -q -n 4 tests/worker/ledger/test_exports.py --durations=5 --timeout=0

@@ -181,6 +181,8 @@ class Rotating(Course):
         if not step.repeatable:
             says = f"the answer to {step.name!r} was lost, and the provider punishes a repetition"
             return Park(Reason.OUTCOME_UNKNOWN, f"{says}; look whether the old key still works, and issue by hand")
+        if self.plan.intent is Intent.ISSUE:
+            return self._again(step, tries)  # There is no old key that somebody is known to use.
         return self._ask_old(step, tries)
 
     def _find(self, find: Planned, since: int) -> Decision | None:

@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rules.errors import BadInput
+from rules.lifecycle import Intent
 from rules.loader import LoadedRule, hosts_of
 from rules.pattern import TIME_LIMIT, compile_pattern, match_secret
 from rules.schema import Rule, Variable
 from rules.secret import Secret
 
 
-def check_inputs(loaded: LoadedRule, secret: Secret | None, variables: Mapping[str, str]) -> None:
-    """Raise BadInput with a sentence where the secret or a variable is not what the rule expects."""
+def check_inputs(
+    loaded: LoadedRule, secret: Secret | None, variables: Mapping[str, str], intent: Intent | None = None
+) -> None:
+    """Raise BadInput with a sentence where the secret or a variable is not what the rule expects.
+
+    What is issued may be new, and then nothing names it yet.
+    """
     if secret is not None:
         if loaded.rule.secret == "none":  # noqa: S105 - a word of the language
             names = " and ".join(name for name, variable in loaded.rule.variables.items() if variable.identifies)
@@ -22,7 +28,8 @@ def check_inputs(loaded: LoadedRule, secret: Secret | None, variables: Mapping[s
         match_secret(loaded.rule, secret.reveal())
     known = variables_of(loaded.rule) | set(hosts_of(loaded))
     mistakes = [f"there is no variable {name}" for name in sorted(set(variables) - known)]
-    mistakes += [says for name in loaded.rule.variables if (says := _find_mistake(loaded.rule, name, variables))]
+    found = (_find_mistake(loaded.rule, name, variables, intent) for name in loaded.rule.variables)
+    mistakes += [says for says in found if says]
     if mistakes:
         names = ", ".join(sorted(known)) or "none"
         raise BadInput(f"{loaded.rule.id}: {'; '.join(mistakes)}. Its variables: {names}")
@@ -54,9 +61,10 @@ def is_secret(rule: Rule, name: str) -> bool:
     return dependent or (name in rule.variables and rule.variables[name].secret)
 
 
-def _find_mistake(rule: Rule, name: str, given: Mapping[str, str]) -> str:
+def _find_mistake(rule: Rule, name: str, given: Mapping[str, str], intent: Intent | None) -> str:
     variable = rule.variables[name]
-    if variable.required and name not in given:
+    may_be_new = intent is Intent.ISSUE and variable.identifies
+    if variable.required and name not in given and not may_be_new:
         return f"{name} is needed ({variable.about}): give --var {name}=…"
     if name in given and not _fits(variable, given[name]):
         return f"{name} ({variable.about}): expected {variable.pattern}, got something else"

@@ -42,10 +42,12 @@ def order_rotation(walk: Walk, sinks: Mapping[str, bool], grace: float | None) -
 
 
 def order_issue(walk: Walk, sinks: Mapping[str, bool]) -> list[Planned]:
-    """Make a new key for something that has none, straight into its sinks."""
+    """Make a new key straight into its sinks: for something new, or for what is named and is then read first."""
     rotation = rotation_of(walk)
     _know(walk, {JOB})
-    steps = [*_at_sinks(sinks, Purpose.VACANT, "look at"), *_new_key(walk, rotation)]
+    steps = list(_reads(walk, "target", rotation.target)) if walk.named else []
+    walk.require(names_in([rotation.sink_name]), "the name in the sinks")
+    steps += [*_at_sinks(sinks, Purpose.VACANT, "look at"), *_new_key(walk, rotation)]
     return steps + list(_hand_over(sinks))
 
 

@@ -7,6 +7,7 @@ I", or from one row that a condition ties to it. What is not tied is never acted
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from rules.errors import BadInput
 from rules.loader import LoadedRule, hosts_of
@@ -26,6 +27,7 @@ class Walk:
         own = groups_of(self.rule.pattern) | {TOKEN} if TOKEN in given else frozenset[str]()
         dependencies = {depends.variable for depends in self.rule.depends_on_rule}
         naming = {name for name, variable in self.rule.variables.items() if variable.identifies}
+        self.named = bool(naming & given)
         self.actor = frozenset(loaded.provider.actor_names if loaded.provider is not None else ())
         self.certain = given | own | self.hosts | (self.actor if ACTOR in given else frozenset())
         self.possible = set(self.certain)
@@ -88,7 +90,11 @@ class Walk:
     def demand(self, action: Action, where: str) -> None:
         if action.actor and ACTOR not in self.certain:
             raise BadInput(f"{where} of {self.rule.id} is signed by a connection: say which one with --connection")
-        missing = sorted(names_of_action(action) - self.possible)
+        self.require(names_of_action(action), where)
+
+    def require(self, names: Iterable[str], where: str) -> None:
+        """Raise BadInput where a name cannot be known by then."""
+        missing = sorted(set(names) - self.possible)
         if self.actor & set(missing):
             raise BadInput(f"{where} of {self.rule.id} names a connection's identity: say which one with --connection")
         if set(missing) & ({TOKEN} | groups_of(self.rule.pattern)):

@@ -23,21 +23,25 @@ from rules.calendar import (
     spread,
     window_from,
 )
-from rules.errors import BadInput, RevoqError
+from rules.errors import BadInput, RevoqError, UnknownRule
+from rules.inputs import is_secret, variables_of
 from rules.lifecycle import Intent, SlotState, TargetState
-from rules.loader import LoadedRule
+from rules.loader import Catalogue, LoadedRule
 from rules.naming import name_credential, naming_variable
 from rules.schema import Rule
 from rules.slots import Chosen, Finished, Member, Row, Stop, Wanted, choose, is_meant, is_overdue, next_move, read_rows
 from rules.units import SECOND
 from scheduler.submit import Order, check, new_job, ring_jobs
 from worker.app import BULK, ROTATION
+from worker.errors import SettingsError
 from worker.ledger import slots
 from worker.ledger.database import Database
 from worker.ledger.rows import NewSlot, SlotKey, SlotRow, TargetRow
 from worker.listing import list_credentials
 from worker.runtime import Runtime
 from worker.schedules import Schedule, micros
+from worker.settings import follow, is_reference
+from worker.sources import nearest
 
 log = structlog.get_logger(__name__)
 
@@ -183,7 +187,8 @@ def find_targets(runtime: Runtime, schedule: Schedule, due: int) -> list[Chosen]
 def list_rows(runtime: Runtime, schedule: Schedule, loaded: LoadedRule, subject: str | None) -> list[Row]:
     """The rows of one listing, to its end."""
     account = runtime.connections.account(schedule.connection, loaded)
-    listed = list_credentials(account, loaded, subject, {})
+    plain = {name: value for name, value in schedule.variables.items() if not is_secret(loaded.rule, name)}
+    listed = list_credentials(account, loaded, subject, plain)
     if listed.cut_off:
         raise BadInput(f"the list could not be read to its end: {listed.cut_off}")
     return read_rows(loaded.rule, listed.rows, subject)
@@ -290,15 +295,56 @@ def start(runtime: Runtime, schedule: Schedule, slot: SlotRow, row: TargetRow) -
     return submitted.job_id
 
 
+def given(rule: Rule, schedule: Schedule) -> dict[str, str]:
+    """The variables that the schedule gives to all its targets; raises ConnectionUnusable where one cannot be read."""
+    where = f"schedule {schedule.name}: variables"
+    return {
+        name: follow(value, f"{where}.{name}").reveal() if is_secret(rule, name) else value
+        for name, value in schedule.variables.items()
+    }
+
+
 def order_for(rule: Rule, schedule: Schedule, row: TargetRow, *, requester: str, due: int) -> Order:
     """What is asked for one target: the schedule's intent, for the credential of this id."""
     return Order(
         rule=schedule.rule,
         requester=requester,
         intent=schedule.does,
-        variables=name_credential(rule, row.id, row.subject, row.variables),
+        variables={**given(rule, schedule), **name_credential(rule, row.id, row.subject, row.variables)},
         connection=schedule.connection,
         cause=f"schedule {schedule.name}, slot {read_moment(due).isoformat()}",
         queue=ROTATION if schedule.does is Intent.ROTATE else BULK,
         sinks=schedule.sinks_for(row.name),
     )
+
+
+# ── what the rules say of it ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def unusable_rules(schedules: Mapping[str, Schedule], catalogue: Catalogue) -> list[SettingsError]:
+    """A sentence for every schedule whose rule does not exist, or cannot say what there is."""
+    mistakes = []
+    for name, schedule in schedules.items():
+        try:
+            rule = catalogue.get(schedule.rule).rule
+        except UnknownRule as error:
+            mistakes.append(SettingsError(f"schedules.{name}.rule", str(error)))
+            continue
+        if rule.listing is None:
+            says = f"{schedule.rule} has no listing, so nothing tells what there is: a schedule needs one"
+            mistakes.append(SettingsError(f"schedules.{name}.rule", says))
+        for variable, value in schedule.variables.items():
+            if says := _find_mistake(rule, variable, value):
+                mistakes.append(SettingsError(f"schedules.{name}.variables.{variable}", says))
+    return mistakes
+
+
+def _find_mistake(rule: Rule, name: str, value: str) -> str:
+    """What is wrong with a variable for all targets; its pattern is looked at with each of them."""
+    if name not in variables_of(rule):
+        return f"{rule.id} has no such variable{nearest(name, variables_of(rule))}"
+    if name in rule.variables and rule.variables[name].identifies:
+        return "it says which one is meant, and that is the listing's to say"
+    if is_secret(rule, name) and not is_reference(value):
+        return "it is secret: expected a reference to it, such as file:/run/secrets/NAME or env:NAME"
+    return ""

@@ -114,7 +114,7 @@ Plans = dict[Hashable, Plan]
 def check(runtime: Runtime, order: Order, plans: Plans | None = None) -> Checked:
     """Find everything that is wrong with an order, in sentences, before anything is written."""
     loaded = runtime.catalogue.get(order.rule)
-    check_inputs(loaded, order.secret, order.variables)
+    check_inputs(loaded, order.secret, order.variables, order.intent)
     account = runtime.connections.account(order.connection, loaded)
     account.bases(loaded, order.variables)
     given = frozenset(order.variables) | ({TOKEN} if order.secret is not None else set())

@@ -20,11 +20,15 @@ hypothesis.settings.load_profile("ci" if IN_CI else "laptop")
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that use JupyterHub share one worker, so that it starts once; xdist reads the mark in the same hook."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests that use JupyterHub share one worker, so that it starts once; so do all others of one group."""
     for item in items:
         if "jupyterhub" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("jupyterhub"))
+        groups = sorted({str(mark.args[0]) for mark in item.iter_markers("xdist_group")})
+        if groups and config.getoption("loadgroup", default=False):
+            # xdist 3.8 writes the group into an attribute that pytest 9.2 does not read any more.
+            item._id = type(item._id).parse(f"{item.nodeid}@{'_'.join(groups)}")  # noqa: SLF001
 
 
 @pytest.fixture

@@ -7,22 +7,17 @@ from collections.abc import Collection, Iterator, Mapping
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import Field, field_validator, model_validator
 
 from rules.calendar import Blackout, Calendar, check_cron
-from rules.errors import UnknownRule
 from rules.lifecycle import Intent
 from rules.schema import Duration, Model
 from rules.units import SECOND
 from worker import sources
-from worker.errors import SettingsError
-
-if TYPE_CHECKING:
-    # Settings are read by every verb, and few of them need the rules.
-    from rules.loader import Catalogue
 
 Span = Annotated[Duration, Field(gt=0)]
 Place = tuple[str, ...]
@@ -56,6 +51,7 @@ class Schedule(Model):
     every: Annotated[Duration, Field(ge=1)] | None = None
     timezone: str = "UTC"
     targets: Targets = Targets()
+    variables: dict[str, str] = Field(default_factory=dict)  # of the rule, for all targets; secret ones as references
     window: Span | None = None
     jitter: Duration = 0.0
     catch_up: Literal["none", "once"] = "none"
@@ -122,6 +118,11 @@ class Schedule(Model):
         return Intent(self.intent)
 
     @property
+    def secret_files(self) -> list[Path]:
+        """The files that its variables refer to."""
+        return [Path(text.removeprefix("file:")) for text in self.variables.values() if text.startswith("file:")]
+
+    @property
     def when(self) -> str:
         """Its times in a few words."""
         return f"{self.cron} ({self.timezone})" if self.cron else f"every {self.every:g}s"
@@ -159,18 +160,3 @@ def unknown_sinks(given: Mapping[str, Any], known: Collection[str]) -> Iterator[
                 if isinstance(wanted, str) and wanted not in known:
                     place = (name, "sinks", *([str(glob)] if glob else []))
                     yield place, f"no sink is called {wanted!r}{sources.nearest(wanted, known)}"
-
-
-def unusable_rules(schedules: Mapping[str, Schedule], catalogue: Catalogue) -> list[SettingsError]:
-    """A sentence for every schedule whose rule does not exist, or cannot say what there is."""
-    mistakes = []
-    for name, schedule in schedules.items():
-        try:
-            listing = catalogue.get(schedule.rule).rule.listing
-        except UnknownRule as error:
-            mistakes.append(SettingsError(f"schedules.{name}.rule", str(error)))
-            continue
-        if listing is None:
-            says = f"{schedule.rule} has no listing, so nothing tells what there is: a schedule needs one"
-            mistakes.append(SettingsError(f"schedules.{name}.rule", says))
-    return mistakes

@@ -120,10 +120,8 @@ class Connection(Model):
         where = f"connection {self.name}: identity.{name}"
         if name not in self.identity:
             raise ConnectionUnusable(f"{where}: not given in the settings")
-        if (found := _follow(self.identity[name], where, environ)) is not None:
-            return found
-        if secret:
-            raise ConnectionUnusable(f"{where}: {NO_LITERAL}")
+        if secret or is_reference(self.identity[name]):
+            return follow(self.identity[name], where, environ)
         return Secret(self.identity[name])
 
     @property
@@ -145,12 +143,19 @@ def _refuse_reference(name: str, text: str) -> str | None:
     return NO_LITERAL if _means_secret(name) else None
 
 
-def _follow(text: str, where: str, environ: Mapping[str, str] | None = None) -> Secret | None:
-    """What a reference leads to; None where the text is no reference."""
+def is_reference(text: str) -> bool:
+    """Whether a text says where a value is, and not the value."""
+    return text.partition(":")[0] in {"env", "file"}
+
+
+def follow(text: str, where: str, environ: Mapping[str, str] | None = None) -> Secret:
+    """What a reference leads to; raises ConnectionUnusable where the text is none, or leads nowhere."""
     kind, _, rest = text.partition(":")
     if kind == "env":
         return _read_variable(rest, where, os.environ if environ is None else environ)
-    return _read_reference(Path(rest), where) if kind == "file" else None
+    if kind == "file":
+        return _read_reference(Path(rest), where)
+    raise ConnectionUnusable(f"{where}: {NO_LITERAL}")
 
 
 def _read_variable(name: str, where: str, environ: Mapping[str, str]) -> Secret:
@@ -246,9 +251,7 @@ class Named(Model):
 
     def resolve(self, name: str) -> Secret:
         """Read what a field refers to; raises ConnectionUnusable with sink and field."""
-        found = _follow(self.references[name], f"sink {self.name}: {name}")
-        assert found is not None  # noqa: S101 - anything else was refused when it was read
-        return found
+        return follow(self.references[name], f"sink {self.name}: {name}")
 
     @property
     def secret_files(self) -> list[Path]:
@@ -751,6 +754,7 @@ def private_files(settings: Settings) -> list[Path]:
         *settings.connections.values(),
         *settings.sinks.values(),
         *settings.audit_sinks.values(),
+        *settings.schedules.values(),
         *settings.notices,
     )
     for each in known:

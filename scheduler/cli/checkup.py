@@ -25,6 +25,7 @@ from scheduler.cli.connections import check_identities
 from scheduler.cli.desk import adopt, open_ledger, sqlite_file
 from scheduler.cli.present import ago
 from scheduler.processes import broker_dir, run_dir
+from scheduler.schedules import unusable_rules
 from worker import restored
 from worker.app import BULK, ROTATION, URGENT
 from worker.errors import SchemaMismatch, SettingsError, SettingsErrors
@@ -32,7 +33,6 @@ from worker.ledger import heads, reads, slots
 from worker.ledger.accounts import standings
 from worker.ledger.database import Database
 from worker.safe import Ring, Safe
-from worker.schedules import unusable_rules
 from worker.settings import CONFIG, CONFIG_NAME, Settings, check_private, load_settings, private_files
 from worker.signing import read_signers
 from worker.sinks import find_unusable

@@ -53,12 +53,12 @@ class Request:
     grace: float | None = None
 
 
-def options(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that every order takes."""
+def options(command: Callable[..., None], *, rule: bool = True) -> Callable[..., None]:
+    """The options that every order takes; `rule`: whether one has to be said."""
     for option in reversed(
         [
             click.option(
-                "--rule", required=True, metavar="ID", help="What kind of credential it is: revoq rules list."
+                "--rule", required=rule, metavar="ID", help="What kind of credential it is: revoq rules list."
             ),
             click.option("--connection", default="", metavar="NAME", help="Which provider account to go through."),
             click.option(
@@ -90,20 +90,20 @@ def options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-sinks = click.option(
-    "--sink",
-    multiple=True,
-    required=True,
-    metavar="NAME",
-    help="Where the new key goes, as the settings call it; several are delivered to in this order.",
-)
-"""The option of everything that makes a key."""
+def sinks(command: Callable[..., None], *, required: bool = True) -> Callable[..., None]:
+    """The option of everything that makes a key."""
+    return click.option(
+        "--sink",
+        multiple=True,
+        required=required,
+        metavar="NAME",
+        help="Where the new key goes, as the settings call it; several are delivered to in this order.",
+    )(command)
 
 
 def place(intent: Intent, request: Request, *, wait: bool, timeout: float, form: str) -> None:
     """Read the secret, submit, tell; then wait, where that was asked for, and end with the code that fits."""
-    if request.dry_run and wait:
-        raise click.UsageError("--dry-run makes no job, so there is none to --wait for: say one of them")
+    refuse_both(dry_run=request.dry_run, wait=wait)
     pairs = split_pairs(request.var)
     runtime = open_runtime(open_settings())
     rule = runtime.catalogue.get(request.rule).rule
@@ -140,6 +140,12 @@ def place(intent: Intent, request: Request, *, wait: bool, timeout: float, form:
     job = follow(runtime, receipt.job_id, timeout)
     tell_end(runtime, receipt, job, form)
     click.get_current_context().exit(ending_of(job).exit_code)
+
+
+def refuse_both(*, dry_run: bool, wait: bool) -> None:
+    """Nothing is begun by a dry run."""
+    if dry_run and wait:
+        raise click.UsageError("--dry-run makes no job, so there is none to --wait for: say one of them")
 
 
 def try_out(runtime: Runtime, order: Order, form: str) -> None:

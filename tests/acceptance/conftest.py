@@ -64,3 +64,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     head = ("killed", "edges", "runs", "rotated", "parked", "lost", "stray")
     for way, *numbers in (head, *rows):
         terminalreporter.write_line(f"{way:74}" + "".join(f"{number:>9}" for number in numbers))
+    _, edges, _, _, parked, lost, stray = rows[-1]
+    terminalreporter.write_line(
+        f"{edges} edges, {lost} keys lost, {stray} live keys neither sealed nor in a sink, {parked} rotations parked"
+    )

@@ -127,7 +127,7 @@ class System:
 
     # ── the processes ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    def start(self, *names: str, environ: Mapping[str, str] | None = None) -> None:
+    def start(self, *names: str, environ: Mapping[str, str] | None = None, ready: bool = True) -> None:
         """Start processes by their names: urgent, bulk, clock, beat, flower; wait until the workers are ready.
 
         A second one of a kind is called clock-2, and so on. `environ` is what these have beside all others.
@@ -139,6 +139,11 @@ class System:
                 cwd=ROOT,
                 env={**self.environ, **(environ or {})},
             )
+        if ready:
+            self.wait_ready(*names)
+
+    def wait_ready(self, *names: str) -> None:
+        """Until the workers among these take jobs."""
         for name in names:
             if kind_of(name) in {"urgent", "bulk", "clock", "nursery"}:
                 process = self.processes[name]
@@ -158,7 +163,7 @@ class System:
                 return [*worker, "-Q", "bulk,rotation"]
             case "nursery":
                 own = worker[worker.index("worker") + 1 :]
-                return [sys.executable, "-m", "tests.servers.nursery", *own, "-Q", "bulk,rotation"]
+                return [sys.executable, "-m", "tests.servers.nursery", *own, "-Q", name]
             case "clock":
                 clock = [*CELERY, "-A", "scheduler.app", "worker", *QUIET, "-l", "debug"]
                 return [*clock, "-Q", "clock", "-P", "solo", "-n", f"{name}@{self.directory.name}"]

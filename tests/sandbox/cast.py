@@ -273,29 +273,29 @@ def seed_keyring(world: World) -> list[Member]:
 
 # ── rotations ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-IN_PLACE, SIDE_BY_SIDE = "keyring.rolled", "keyring.service"
-SERVICE_USERS: tuple[tuple[str, str, str, dict[str, Any], str], ...] = (
-    ("its key is replaced in place", IN_PLACE, "etl", {}, ""),
-    ("so is this one's", IN_PLACE, "reports", {}, ""),
-    ("and this one's", IN_PLACE, "backups", {}, ""),
-    ("its key gets a twin beside it, and then dies", SIDE_BY_SIDE, "ci-smoke", {}, ""),
-    ("its provider answers 500 for ever", IN_PLACE, "billing-export", {"jammed": True}, "provider_broken"),
+IN_PLACE, TWIN = "pangolin.service_user_key", "pangolin.service_user"
+SERVICE_USERS: tuple[tuple[str, str, str, str], ...] = (
+    ("etl", "its key is replaced in place", IN_PLACE, ""),
+    ("reports", "so is this one's", IN_PLACE, ""),
+    ("backups", "and this one's", IN_PLACE, ""),
+    ("ci-smoke", "it gets a twin, and then ends", TWIN, ""),
+    ("billing-export", "its provider answers 500 for ever", IN_PLACE, "provider_broken"),
 )
-"""Title, rule, name, what is special about the key, and why its job must be parked."""
+"""Name, title, rule, and why its job must be parked; where it must, the key is never rotated there."""
 
 
 def seed_rotations(world: World) -> Iterator[Rotation]:
     """Five service users, each with a key that its consumer has."""
-    for title, rule, name, special, reason in SERVICE_USERS:
-        key = world.keyring.add_key(owner="data", name=name, **special)
+    for name, title, rule, reason in SERVICE_USERS:
+        user = world.pangolin.add_service_user(name, description=f"{name} (pretend)", jammed=bool(reason))
         yield Rotation(
             title,
             rule,
-            "keyring-demo",
-            "keyring",
+            "pangolin-demo",
+            "pangolin",
             name,
-            vars={"KEY_ID": key.id},
-            record={"id": key.id, "key": key.secret},
+            vars={"SERVICE_USER_ID": user.id, "SERVICE_USER_NAME": name},
+            record={"id": user.id, "key": user.key},
             verdict="" if reason else "rotated",
             reason=reason,
         )

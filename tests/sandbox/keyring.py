@@ -17,7 +17,6 @@ from tests.sandbox.provider import Provider, draw
 PREFIX = "kr_"
 LENGTH = 32
 SHOWN = 4
-JAMMED = "The new row could not be inserted, since its id exists."
 CODES = {
     401: ("key_invalid", "This key is unknown, or it has been revoked."),
     403: ("forbidden", "Only an admin may do this."),
@@ -31,7 +30,7 @@ CODES = {
 
 @dataclass
 class Key:
-    """One key. `throttle`: how many DELETEs are answered 429 before one is heard. `jammed`: it is never rolled."""
+    """One key. `throttle`: how many DELETEs are answered 429 before one is heard."""
 
     id: str
     secret: str
@@ -44,7 +43,6 @@ class Key:
     throttle: int = 0
     retry_after: int = 1
     yes_but_alive: bool = False
-    jammed: bool = False
 
     @property
     def prefix(self) -> str:
@@ -113,7 +111,6 @@ class Keyring(Provider):
         revoked: bool = False,
         same_end: bool = True,
         yes_but_alive: bool = False,
-        jammed: bool = False,
     ) -> Key:
         """A key. `like` another secret: it begins as that one does, and ends so too with `same_end`."""
         head = like[: len(PREFIX) + SHOWN] or PREFIX + draw(SHOWN)
@@ -121,7 +118,7 @@ class Keyring(Provider):
         secret = head + draw(len(PREFIX) + LENGTH - len(head) - SHOWN) + tail
         now = self.clock.now()
         key = Key(f"key_{draw(12)}", secret, owner, name, now - 86400, admin, now - 60 if revoked else None)
-        key.throttle, key.retry_after, key.yes_but_alive, key.jammed = throttle, retry_after, yes_but_alive, jammed
+        key.throttle, key.retry_after, key.yes_but_alive = throttle, retry_after, yes_but_alive
         with self.lock:
             self.keys[key.id] = self.by_secret[secret] = key
         return key
@@ -174,8 +171,6 @@ class Keyring(Provider):
         key = self.keys.get(identifier)
         if key is None or key.revoked is not None:
             raise RefusedError(self.complain(404))
-        if key.jammed:
-            raise RefusedError(say_json(500, {"error": {"code": "row_exists", "message": JAMMED}}))
         with self.lock:
             del self.by_secret[key.secret]
             key.secret = PREFIX + draw(LENGTH)

@@ -71,7 +71,7 @@ class Token:
 
 @dataclass
 class ServiceUser:
-    """A machine with one key."""
+    """A machine with one key. `jammed`: that is never rotated, as if this one alone were kept in SQL."""
 
     id: str
     name: str
@@ -84,6 +84,7 @@ class ServiceUser:
     active: bool = True
     last_used: float | None = None
     created_by: str | None = None
+    jammed: bool = False
 
     def row(self) -> dict[str, Any]:
         return {
@@ -246,13 +247,15 @@ class Pangolin(Provider):
         tenant: str | None = None,
         expires_in_days: int | None = None,
         created_by: str | None = None,
+        *,
+        jammed: bool = False,
     ) -> ServiceUser:
         """A service user with its key, which the API would show once."""
         now = self.clock.now()
         expires = None if expires_in_days is None else now + expires_in_days * DAY
         key = make_key()
         service_user = ServiceUser(str(uuid4()), name, description, tenant or self.tenant, role, key, now, expires)
-        service_user.created_by = created_by
+        service_user.created_by, service_user.jammed = created_by, jammed
         with self.lock:
             self.service_users[service_user.id] = service_user
         return service_user
@@ -320,6 +323,10 @@ class Pangolin(Provider):
         with self.lock:
             tokens = {token.id: self.is_alive(token) for token in self.tokens.values()}
             return tokens | {each.id: self.may_sign_in(each) for each in self.service_users.values()}
+
+    def works(self, secret: str) -> bool:
+        with self.lock:
+            return any(each.key == secret and self.may_sign_in(each) for each in self.service_users.values())
 
     def may_sign_in(self, service_user: ServiceUser) -> bool:
         return service_user.active and (service_user.expires is None or service_user.expires > self.clock.now())
@@ -618,7 +625,7 @@ class Pangolin(Provider):
     def rotate_key(self, call: Call, identifier: str) -> Reply:
         """The old key dies in the same moment, or, on PostgreSQL, nothing happens for ever."""
         found = self.find_service_user(self.require_manager(call), identifier)
-        if choose(self.switches.rotate_fails, self.switches.postgres):
+        if found.jammed or choose(self.switches.rotate_fails, self.switches.postgres):
             return say_json(500, {"error": f"Failed to rotate API key: {TAKEN} service_users_pkey"})
         found.key = make_key()
         return self.show_key(200, found)

@@ -29,7 +29,7 @@ def test_five_service_users(cast: Cast, sandbox: Sandbox) -> None:
     assert len({rotation.name for rotation in cast.rotations}) == 5
     assert all(sandbox.works(each.provider, each.record[each.secret_field]) for each in cast.rotations)
     assert [rotation.reason for rotation in cast.rotations if not rotation.verdict] == ["provider_broken"]
-    assert [rotation.rule for rotation in cast.rotations].count("keyring.service") == 1
+    assert [rotation.rule for rotation in cast.rotations].count("pangolin.service_user") == 1
 
 
 def test_connections_refer_to_secrets(cast: Cast, sandbox: Sandbox) -> None:

@@ -25,6 +25,8 @@ rules:
     secret: optional
     variables:
       KEY_ID: {about: the id of the key, required: true, identifies: true, pattern: "[A-Za-z0-9]{1,40}"}
+      NOTE: {about: "what nobody asks for, in the open", pattern: "[a-z]+"}
+      HIDDEN: {about: what nobody asks for, secret: true}
     credential: {id: KEY_ID}
     validation:
       type: Http

@@ -15,7 +15,16 @@ from rules.calendar import read_moment
 from rules.errors import BadInput
 from rules.lifecycle import Intent, SlotState, TargetState, Verdict
 from rules.units import SECOND
-from scheduler.schedules import LIST_AGAIN, advance, find_targets, list_overdue, open_due, open_now, rehearse
+from scheduler.schedules import (
+    LIST_AGAIN,
+    advance,
+    find_targets,
+    list_overdue,
+    open_due,
+    open_now,
+    rehearse,
+    unusable_rules,
+)
 from scheduler.submit import Order, check, new_job
 from tests.sandbox import Sandbox
 from tests.sandbox.cast import connections, environment, seed
@@ -520,3 +529,51 @@ def _rotate(clockwork: Clockwork, key: Key) -> None:
     claim = moves.claim(clockwork.database, moves.submit(clockwork.database, new).job_id, lease=60, worker="w")
     assert claim is not None
     moves.finish(clockwork.database, claim, Verdict.ROTATED, "it has a new secret")
+
+
+# ── variables ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_schedule_gives_its_targets_further_variables(clockwork: Clockwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is secret is followed when a job is made, and sealed; which one is meant stays the listing's to say."""
+    monkeypatch.setenv("TEST_HIDDEN", "ssssh-nobody-reads-this")
+    (key,) = clockwork.add_keys("a")
+    schedule = clockwork.schedule(variables={"NOTE": "weekly", "HIDDEN": "env:TEST_HIDDEN"})
+    open_now(clockwork.bench.runtime, schedule, "kim@host")
+
+    (job_id,) = clockwork.tick(schedule)
+
+    job = reads.job(clockwork.database, job_id)
+    assert job.inputs == {"KEY_ID": key.id, "NOTE": "weekly"}
+    assert [secret.kind for secret in reads.secrets_of(clockwork.database, job_id)] == ["variable:HIDDEN"]
+    assert "ssssh" not in repr(job)
+
+
+def test_a_reference_that_leads_nowhere_fails_the_target(clockwork: Clockwork) -> None:
+    """With the schedule's name and the variable's; no job is made."""
+    clockwork.add_keys("a")
+    schedule = clockwork.schedule(variables={"HIDDEN": "env:TEST_NOT_SET"})
+    open_now(clockwork.bench.runtime, schedule, "kim@host")
+
+    assert clockwork.tick(schedule) == []
+
+    assert clockwork.states() == {"a": "failed"}
+    says = "schedule hourly: variables.HIDDEN: the environment variable TEST_NOT_SET is not set"
+    assert says in (clockwork.rows()["a"].says or "")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("NOTES", "weekly", "tailnet.key has no such variable; did you mean NOTE?"),
+        ("KEY_ID", "k1", "it says which one is meant, and that is the listing's to say"),
+        ("HIDDEN", "ssssh", "it is secret: expected a reference to it, such as file:/run/secrets/NAME or env:NAME"),
+    ],
+)
+def test_variables_that_a_schedule_cannot_give(clockwork: Clockwork, name: str, value: str, says: str) -> None:
+    """The place in the settings and a sentence, which never repeats what may be secret."""
+    schedule = clockwork.schedule(variables={name: value})
+
+    (mistake,) = unusable_rules({"hourly": schedule}, clockwork.bench.runtime.catalogue)
+
+    assert (mistake.setting, mistake.says) == (f"schedules.hourly.variables.{name}", says)

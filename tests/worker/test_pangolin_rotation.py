@@ -11,14 +11,17 @@ from typing import Any
 
 import pytest
 
+from rules.errors import BadInput
 from rules.lifecycle import Intent, Reason, Stage, State, Verdict
 from rules.secret import Secret
+from scheduler.schedules import advance, open_now
 from tests.sandbox import Sandbox
 from tests.sandbox.pangolin import DAY, ServiceUser
 from tests.worker.bench import Bench, open_bench
 from tests.worker.test_providers import hurry
 from worker.ledger import moves, reads
 from worker.ledger.rows import Job
+from worker.schedules import Schedule, Targets
 
 TWIN = "pangolin.service_user"
 IN_PLACE = "pangolin.service_user_key"
@@ -571,3 +574,106 @@ def test_an_old_key_that_is_still_used_is_not_retired(weekly: Weekly) -> None:
     assert (job.state, job.reason) == (State.PARKED, Reason.STILL_IN_USE)
     assert weekly.server.may_sign_in(weekly.target)
     assert weekly.server.may_sign_in(weekly.holder(weekly.target))
+
+
+def test_a_schedule_has_new_keys_tried_on_their_consumers_path(weekly: Weekly) -> None:
+    """Where what uses the keys signs in by X-API-Key, the schedule says so for all of them."""
+    weekly.bench.sandbox.switch("pangolin", legacy_keys=True)
+    runtime = weekly.bench.runtime
+    schedule = Schedule(
+        name="weekly",
+        intent="rotate",
+        rule=TWIN,
+        connection="pangolin",
+        cron="0 3 * * MON",
+        targets=Targets(names=["etl"]),
+        variables={"X_API_KEY": "yes"},
+        sinks=["files"],
+    )
+    open_now(runtime, schedule, "tester")
+    (job_id,) = advance(runtime, schedule)
+    job = weekly.bench.carry(job_id)
+    assert ("read", "as_api_key", "ok") in weekly.bench.outline(job)
+    assert weekly.holder(weekly.target) is not weekly.target
+
+
+# ── a first key ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def issue(weekly: Weekly, rule: str = TWIN, **variables: str) -> Job:
+    """Ask for a new key, and carry the job to its end."""
+    job_id = weekly.bench.submit(
+        rule, connection="pangolin", intent=Intent.ISSUE, variables=variables, sinks=("files",)
+    )
+    return weekly.bench.carry(job_id, rounds=20)
+
+
+@pytest.mark.usefixtures("store")
+def test_a_new_service_user_goes_straight_into_its_sink(anywhere: Weekly) -> None:
+    """It has the role that was asked for and signs in, nobody saw its key, and it is rotated like any other."""
+    job = issue(anywhere, SERVICE_USER_NAME="fresh", ROLE="tenant-user")
+    assert (job.state, job.verdict) == (State.DONE, Verdict.ISSUED), job.says
+    (made,) = anywhere.named("fresh")
+    assert anywhere.holder(made) is made
+    assert anywhere.server.may_sign_in(made)
+    assert (made.role, made.tenant, made.expires) == ("tenant-user", anywhere.server.tenant, None)
+    assert made.description == f"issued (revoq {job.id})"
+    assert made.key not in repr(anywhere.bench.steps(job)) + repr(job)
+    is_rotated(anywhere, anywhere.rotate(made), made)
+
+
+@pytest.mark.usefixtures("store")
+def test_a_new_service_user_whose_answer_is_lost_is_found_and_made_again(weekly: Weekly) -> None:
+    """The one that nobody holds a key of is deleted; at the end there is one."""
+    weekly.bench.sandbox.fault("pangolin", "cut", method="POST", path="*/service-users")
+    job = issue(weekly, SERVICE_USER_NAME="fresh", ROLE="tenant-user")
+    assert job.verdict is Verdict.ISSUED, job.says
+    (made,) = weekly.named("fresh")
+    assert weekly.holder(made) is made
+
+
+def test_a_new_service_user_needs_a_role(weekly: Weekly) -> None:
+    """What cannot be known is asked for before anything is written; root is nobody's to give."""
+    with pytest.raises(BadInput, match=r"needs ROLE: give --var ROLE=…"):
+        issue(weekly, SERVICE_USER_NAME="fresh")
+    with pytest.raises(BadInput, match=r"ROLE .* expected tenant-user\|tenant-admin"):
+        issue(weekly, SERVICE_USER_NAME="fresh", ROLE="root")
+    assert weekly.mutations() == []
+
+
+def test_a_sink_that_holds_a_key_is_no_place_for_a_new_one(weekly: Weekly) -> None:
+    """Nothing is made."""
+    job = issue(weekly, SERVICE_USER_NAME="etl", ROLE="tenant-user")
+    assert job.reason == Reason.SINK_FAILED
+    assert weekly.mutations() == []
+
+
+def test_a_service_user_without_a_known_key_gets_one_in_place(weekly: Weekly) -> None:
+    """It is read first, keeps its id, and its new key is where its consumer looks."""
+    weekly.file(weekly.target).unlink()
+    before = weekly.target.key
+    named = {"SERVICE_USER_ID": weekly.target.id, "SERVICE_USER_NAME": "etl"}
+    job = issue(weekly, IN_PLACE, **named)
+    assert job.verdict is Verdict.ISSUED, job.says
+    assert weekly.holder(weekly.target) is weekly.target
+    assert weekly.target.key != before
+    assert weekly.purposes(job)[:2] == ["read", "read"]
+
+
+def test_in_place_a_lost_answer_is_asked_for_again(weekly: Weekly) -> None:
+    """There is one key at a time, and nobody is known to use the one before."""
+    weekly.file(weekly.target).unlink()
+    weekly.bench.sandbox.fault("pangolin", "cut", method="POST", path="*/rotate")
+    job = issue(weekly, IN_PLACE, SERVICE_USER_ID=weekly.target.id, SERVICE_USER_NAME="etl")
+    assert job.verdict is Verdict.ISSUED, job.says
+    assert weekly.holder(weekly.target) is weekly.target
+
+
+@pytest.mark.parametrize("rule", [TWIN, IN_PLACE])
+def test_no_key_is_issued_for_a_mistyped_id(weekly: Weekly, rule: str) -> None:
+    """The server would give one for anybody's id, whatever its name."""
+    other = weekly.server.add_service_user("payroll")
+    weekly.file(weekly.target).unlink()
+    job = issue(weekly, rule, SERVICE_USER_ID=other.id, SERVICE_USER_NAME="etl")
+    assert job.reason == Reason.NOT_RECOGNISED, job.says
+    assert weekly.mutations() == []

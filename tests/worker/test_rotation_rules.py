@@ -19,13 +19,17 @@ import pytest
 from rules.errors import MoveRefused
 from rules.lifecycle import Intent, Reason, Stage, State, Verdict
 from rules.secret import Secret
+from scheduler.schedules import advance, open_now, rehearse, unusable_rules
 from tests.sandbox import Sandbox
 from tests.servers.front import Front, open_front
 from tests.servers.hub import Hub
 from tests.servers.moto import Key, Moto
 from tests.worker.bench import Bench, open_bench
+from worker.errors import ConnectionUnusable
 from worker.ledger import moves, reads
 from worker.ledger.rows import Job
+from worker.listing import list_credentials
+from worker.schedules import Schedule, Targets
 
 LONG = 3600.0
 """A grace period that no test waits for."""
@@ -204,6 +208,43 @@ def test_there_is_no_way_back_from_a_key_that_is_being_retired(on_aws: OnAws) ->
 
     with pytest.raises(MoveRefused, match="cannot be turned back"):
         go_back(on_aws.bench, job)
+
+
+def test_aws_a_schedule_lists_a_users_keys_and_rotates_them(on_aws: OnAws) -> None:
+    """The list says whose they are and which are active; a variable of the schedule comes to every job."""
+    runtime = on_aws.bench.runtime
+    schedule = Schedule(
+        name="weekly",
+        intent="rotate",
+        rule="aws.service_key",
+        connection="aws",
+        cron="0 3 * * MON",
+        targets=Targets(subjects=["etl"], roles=["Active"]),
+        variables={"REGION": "eu-central-1"},
+        sinks=["manager"],
+    )
+    assert unusable_rules({"weekly": schedule}, runtime.catalogue) == []
+    ((row, why),) = rehearse(runtime, schedule, "tester")
+    assert (row.target, row.name, row.role, why) == (f"etl/{on_aws.key.id}", "etl", "Active", "")
+    assert row.born is not None
+
+    open_now(runtime, schedule, "tester")
+    (job_id,) = advance(runtime, schedule)
+    job = on_aws.bench.carry(job_id)
+
+    assert job.state is State.WAITING, job.says
+    assert job.inputs == {"AKID": on_aws.key.id, "USER_NAME": "etl", "REGION": "eu-central-1"}
+    new = on_aws.delivered()["access_key_id"]
+    assert on_aws.statuses() == {on_aws.key.id: "Active", new: "Active"}
+
+
+def test_aws_a_list_that_may_not_be_read_says_so(on_aws: OnAws) -> None:
+    """There is no such user; nothing is taken for an empty list."""
+    runtime = on_aws.bench.runtime
+    loaded = runtime.catalogue.get("aws.service_key")
+
+    with pytest.raises(ConnectionUnusable, match="AWS list answered 404: the list cannot be read"):
+        list_credentials(runtime.connections.account("aws", loaded), loaded, "nobody", {})
 
 
 # ── JupyterHub, the real one ──────────────────────────────────────────────────────────────────────────────────────

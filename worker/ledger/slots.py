@@ -241,6 +241,12 @@ def latest(db: Database, schedule: str, *, listed: bool = False) -> SlotRow | No
         return None if row is None else slot_of(row)
 
 
+def find(db: Database, key: SlotKey) -> SlotRow:
+    """One slot."""
+    with db.read() as conn:
+        return slot_of(conn.execute(select(slots).where(_is(key))).mappings().one())
+
+
 def targets(db: Database, key: SlotKey) -> list[TargetRow]:
     """The targets of a slot in the order in which they are begun."""
     query = select(slot_targets).where(_of(key)).order_by(slot_targets.c.number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from rules.errors import BadInput, TemplateError
@@ -16,7 +17,7 @@ from worker.connections import Account
 from worker.errors import ConnectionUnusable, ExchangeError, Trouble
 from worker.reading import unanswered, unreadable
 from worker.settings import Settings
-from worker.step import Filling, Result, Tools
+from worker.step import Filling, Result, Tools, Values
 
 ACTION = Aws
 
@@ -37,25 +38,37 @@ def ready(filling: Filling) -> AwsStep:
     assert isinstance(call, Aws)  # noqa: S101 - this kind is chosen by it
     if MISSING is not None:
         raise BadInput(MISSING)
-    own = None
+    own, values = None, filling.values
     if not call.actor:
-        session = _fill(call.session, filling)
-        own = Keys(_fill(call.key, filling), Secret(_fill(call.secret, filling)), Secret(session) if session else None)
+        session = _fill(call.session, values)
+        own = Keys(_fill(call.key, values), Secret(_fill(call.secret, values)), Secret(session) if session else None)
     about = call.user or "itself" if call.about_user else call.key
-    shown = compile_template(about).fill(filling.values, Place.PLAIN, masked=True)
+    shown = compile_template(about).fill(values, Place.PLAIN, masked=True)
     return AwsStep(
         filling,
         call,
-        key="" if call.about_user else _fill(call.key, filling),
-        user=_fill(call.user, filling),
-        region=_fill(call.region, filling),
+        key="" if call.about_user else _fill(call.key, values),
+        user=_fill(call.user, values),
+        region=_fill(call.region, values),
         shown=f"{call.action} {shown}",
         own=own,
     )
 
 
-def _fill(source: str | None, filling: Filling) -> str:
-    return compile_template(source or "").fill(filling.values, Place.PLAIN)
+def list_keys(account: Account, call: Aws, values: Values) -> Answer:
+    """All keys of the user whom the call names, asked by the connection: for a listing, which belongs to no job."""
+    if MISSING is not None:
+        raise BadInput(MISSING)
+
+    def send(prepared: Prepared) -> Answer:
+        return account.send(prepared, actor=False)
+
+    amazon = Amazon(_keys_of(account), _fill(call.region, values), account.base_url, send)
+    return _read_keys(amazon, {"UserName": _fill(call.user, values)}, lambda: None)
+
+
+def _fill(source: str | None, values: Values) -> str:
+    return compile_template(source or "").fill(values, Place.PLAIN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +114,7 @@ class AwsStep:
             case "status":
                 return self._status(amazon, user, tools)
             case "list":
-                return self._keys(amazon, user, tools)
+                return _read_keys(amazon, user, tools.keep)
             case "create":
                 return amazon.call("iam", "create_access_key", **user)
             case "delete":
@@ -112,7 +125,7 @@ class AwsStep:
 
     def _status(self, amazon: Amazon, user: dict[str, str], tools: Tools) -> Answer:
         """Answer with the one row that is the key's; no such row is an answer too."""
-        answer = self._keys(amazon, user, tools)
+        answer = _read_keys(amazon, user, tools.keep)
         said = answer.json
         if not isinstance(said, dict) or ROWS not in said:
             return answer
@@ -122,21 +135,22 @@ class AwsStep:
         error = {"Error": {"Code": "NoSuchEntity", "Message": "the user's keys are listed, and it is none"}}
         return Answer(404, answer.headers, json.dumps(error).encode())
 
-    def _keys(self, amazon: Amazon, user: dict[str, str], tools: Tools) -> Answer:
-        """Read the list to its end, and answer with all of it; an error is an answer too."""
-        marker: dict[str, str] = {}
-        rows: list[dict[str, str]] = []
-        for _ in range(PAGES):
-            answer = amazon.call("iam", "list_access_keys", **user, **marker)
-            said = answer.json
-            if not isinstance(said, dict) or ROWS not in said:
-                return answer
-            rows += said[ROWS]
-            if not said.get("IsTruncated"):
-                return Answer(answer.status, answer.headers, json.dumps({ROWS: rows}).encode())
-            marker = {"Marker": said.get("Marker", "")}
-            tools.keep()
-        raise ExchangeError(Trouble.TOO_LARGE, sent=True, says=f"the list of keys has more than {PAGES} pages")
+
+def _read_keys(amazon: Amazon, user: dict[str, str], keep: Callable[[], None]) -> Answer:
+    """Read the list to its end, and answer with all of it; an error is an answer too."""
+    marker: dict[str, str] = {}
+    rows: list[dict[str, str]] = []
+    for _ in range(PAGES):
+        answer = amazon.call("iam", "list_access_keys", **user, **marker)
+        said = answer.json
+        if not isinstance(said, dict) or ROWS not in said:
+            return answer
+        rows += said[ROWS]
+        if not said.get("IsTruncated"):
+            return Answer(answer.status, answer.headers, json.dumps({ROWS: rows}).encode())
+        marker = {"Marker": said.get("Marker", "")}
+        keep()
+    raise ExchangeError(Trouble.TOO_LARGE, sent=True, says=f"the list of keys has more than {PAGES} pages")
 
 
 def _keys_of(account: Account) -> Keys:

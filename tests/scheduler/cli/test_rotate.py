@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from scheduler.schedules import advance
 from tests.sandbox import Sandbox
 from tests.sandbox.keyring import Key
 from tests.scheduler.cli.conftest import Home
 from tests.worker.bench import SANDBOX_RULES
+from worker.client import hang_up
 from worker.engine import carry
 from worker.runtime import build
 from worker.settings import load_settings
 
 ROTATE = ("rotate", "--rule", "keyring.service", "--connection", "ring", "--sink", "files")
 ISSUE = ("issue", "--rule", "keyring.service", "--connection", "ring", "--sink", "files")
+
+WEEKLY: dict[str, Any] = {
+    "intent": "rotate",
+    "rule": "keyring.service",
+    "connection": "ring",
+    "cron": "0 3 * * MON",
+    "targets": {"names": ["etl", "lost"]},
+    "sinks": ["files"],
+}
 
 
 @dataclass
@@ -45,6 +58,10 @@ class Place:
             runtime.database.dispose()
         return dict(self.home.ask("jobs", "show", job_id))
 
+    def weekly(self) -> dict[str, Any]:
+        """What is known of the schedule."""
+        return next(row for row in self.home.ask("schedules", "list") if row["name"] == "weekly")
+
     def delivered(self, name: str = "etl") -> dict[str, str]:
         """What the consumer finds."""
         return dict(json.loads((self.folder / f"{name}.json").read_text()))
@@ -69,6 +86,7 @@ def place(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
             rules_path=[str(SANDBOX_RULES)],
             connections={"ring": connection},
             sinks={"files": {"kind": "file", "path": f"{folder}/{{name}}.json"}},
+            schedules={"weekly": WEEKLY, "looking": {**WEEKLY, "intent": "probe", "sinks": []}},
         )
         key = sandbox.keyring.add_key(owner="data", name="etl")
         (folder / "etl.json").write_text(json.dumps({"id": key.id, "key": key.secret}))
@@ -198,3 +216,93 @@ def test_issue_puts_a_new_key_into_its_sink_and_shows_it_to_nobody(place: Place)
     for told in (("jobs", "show", job_id), ("audit", "list", "--job", job_id)):
         assert new["key"] not in place.home.run(*told).output
     assert place.carry(place.submit(*ISSUE, *words))["reason"] == "sink_failed"
+
+
+# ── a schedule's targets ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def clock(home: Home, schedule: str) -> Iterator[None]:
+    """Do in another thread what the clock and a worker do, until the block ends."""
+    over = threading.Event()
+
+    def tick() -> None:
+        runtime = build(load_settings(home.environ))
+        try:
+            while not over.wait(0.2):
+                for job in advance(runtime, runtime.settings.schedules[schedule]):
+                    carry(runtime, job, "w1")
+        finally:
+            runtime.connections.close()
+            runtime.database.dispose()
+            hang_up()
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_a_dry_run_of_a_schedule_says_whom_it_would_rotate(place: Place) -> None:
+    """The same as `schedules run` says; nothing is written down."""
+    told = place.home.ask("rotate", "--schedule", "weekly", "--dry-run")
+
+    would = {row["name"]: row["would"] for row in told["targets"] if row["would"] != "skipped"}
+    assert (told["schedule"], would) == ("weekly", {"etl": "rotate"})
+    assert place.weekly()["last"] is None
+    assert place.sandbox.mutations("keyring") == []
+
+
+def test_a_slot_of_a_schedule_by_hand_is_followed_to_its_end(place: Place) -> None:
+    """The clock rotates every target that the schedule means, and how each ended is told."""
+    before = place.delivered()
+    with clock(place.home, "weekly"):
+        done = place.home.shell("rotate", "--schedule", "weekly", "--wait", "--format", "json")
+
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["schedule"], told["state"]) == ("weekly", "done")
+    assert [(row["name"], row["state"]) for row in told["targets"] if row["job"]] == [("etl", "well")]
+    assert place.delivered() != before
+    assert place.sandbox.works("keyring", place.delivered()["key"])
+
+
+def test_a_slot_by_hand_ends_with_the_code_of_what_needs_a_person(place: Place) -> None:
+    """One target has no sink that is ready; the table names it and its job."""
+    place.sandbox.keyring.add_key(owner="data", name="lost")
+    (place.folder / "lost.json").write_text(json.dumps({"id": "another", "key": "kr_another"}))
+    with clock(place.home, "weekly"):
+        done = place.home.shell("rotate", "--schedule", "weekly", "--wait")
+
+    assert done.returncode == 3, done.stderr
+    assert "lost" in done.stdout
+    assert "It meant 2 of the" in done.stdout
+
+
+def test_a_slot_that_no_clock_begins_is_not_finished(place: Place) -> None:
+    """The wait runs out; the slot is in the ledger."""
+    done = place.home.shell("rotate", "--schedule", "weekly", "--wait", "--timeout", "1s")
+
+    assert done.returncode == 6, done.stderr
+    assert place.weekly()["state"] == "open"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--schedule", "weekly", "--sink", "files"), "take the other options out"),
+        (("--schedule", "weekly", "--dry-run", "--wait"), "there is none to --wait for"),
+        (("--schedule", "looking"), "looking is for probe, not for rotate: revoq schedules run looking"),
+        (("--schedule", "weakly"), "did you mean weekly?"),
+        (("--rule", "keyring.service"), "where the new key goes with --sink"),
+    ],
+)
+def test_what_does_not_go_together_is_said(place: Place, words: tuple[str, ...], says: str) -> None:
+    """Nothing is opened."""
+    done = place.home.run("rotate", *words)
+
+    assert (done.exit_code, says in done.stderr) == (2, True), done.stderr
+    assert place.weekly()["last"] is None
