@@ -15,7 +15,7 @@ pip_compile := env -u PIP_FIND_LINKS CUSTOM_COMPILE_COMMAND="make pins" $(bin)/p
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test selections slots edges batch urgent check format pins clean
+.PHONY: help install demo test selections slots edges faults batch urgent check format pins clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)$$/make \1	\2/' | expand -t 16
@@ -37,6 +37,9 @@ slots: $(VENV)/.test ## 60 slots under two of everything, kill -9 and a wrong cl
 
 edges: $(VENV)/.test ## a rotation's worker killed at every message: not one key lost
 	REVOQ_TEST_EDGES=all $(bin)/python -m pytest -q -n 8 tests/acceptance/test_rotation_edges.py
+
+faults: $(VENV)/.test ## the whole system hurt at more than 100 named points: nothing lost, doubled or untrue
+	REVOQ_TEST_FAULTS=all $(bin)/python -m pytest -q -n 2 tests/acceptance/faults --durations=10
 
 batch: $(VENV)/.test ## 10,000 credentials at eight providers, faults, three killed workers: nobody is lost
 	REVOQ_TEST_BATCH=10000 $(bin)/python -m pytest -q -s tests/acceptance/test_big_batch.py --durations=5
