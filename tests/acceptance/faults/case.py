@@ -12,8 +12,6 @@ from tests.acceptance.faults.stage import Stage
 Hurt = Callable[[Rig, Stage], None]
 
 ENDED = frozenset({"revoked", "rotated"})
-UNSURE = frozenset({*ENDED, "outcome_unknown"})
-"""The one that must not be repeated is left to a person, who is told."""
 EVERY = ("sendgrid", "keyring", "roller", "rotation")
 
 

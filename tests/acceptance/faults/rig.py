@@ -22,6 +22,7 @@ import psycopg
 from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 
+from rules.lifecycle import Outcome
 from scheduler.submit import check, new_job
 from tests.acceptance.faults.stage import PEOPLE, Actor, Stage
 from tests.acceptance.system import System
@@ -110,13 +111,19 @@ class Rig:
                 self.system.kill(name)
         self.extra.clear()
         self.tap.arm(None)
-        self.signal_workers(signal.SIGCONT)
+        for member in self.system.processes["nursery"].family():
+            member.send_signal(signal.SIGCONT)
         for surplus in self.workers[:-1]:
             surplus.kill()
-        for name in ("clock", "beat", "nursery"):
+        self.keep_up("nursery", "clock", "beat")
+
+    def keep_up(self, *names: str) -> None:
+        """Start what has ended by itself, as a supervisor does."""
+        for name in names:
             process = self.system.processes.get(name)
             if process is None or not process.alive:
-                self.system.processes.pop(name, None)
+                if process is not None:
+                    process.stop()
                 self.system.start(name, environ=self.by_road)
 
     # ── jobs ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -131,10 +138,21 @@ class Rig:
         """How the jobs of a stage stand."""
         return {actor.job_id: reads.job(self.runtime.database, actor.job_id) for actor in stage.actors}
 
+    def lost(self, stage: Stage) -> frozenset[str]:
+        """The jobs of a stage of which the answer to a step that changes something was lost."""
+        database = self.runtime.database
+        return frozenset(
+            actor.job_id
+            for actor in stage.actors
+            for step in reads.steps(database, actor.job_id)
+            if step.mutating and step.outcome is Outcome.LOST
+        )
+
     def settle(self, stage: Stage, *, waits: bool = False, within: float = WITHIN) -> dict[str, Job]:
         """Until each has ended, or is parked, or waits where that is how it has to end; else how they stand by then."""
         deadline, found = time.monotonic() + within, dict[str, Job]()
         while time.monotonic() < deadline:
+            self.keep_up(*self.system.processes.keys() & {"clock", "beat"})
             with suppress(*AWAY):
                 found = self.jobs(stage)
                 if all(
@@ -182,14 +200,9 @@ class Rig:
         """Not a byte is left for either server."""
         assert self.small is not None
         ballast = self.small / "ballast"
-        with ballast.open("wb") as file, suppress(OSError):
-            while True:
-                file.write(b"\0" * 65536)
-                file.flush()
-        with ballast.open("ab") as file, suppress(OSError):
-            while True:
-                file.write(b"\0")
-                file.flush()
+        with ballast.open("wb", buffering=0) as file, suppress(OSError):
+            while file.write(b"\0" * 65536):
+                pass
         try:
             yield
         finally:

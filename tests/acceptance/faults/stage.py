@@ -165,8 +165,8 @@ class Stage:
 
     # ── what came of it ───────────────────────────────────────────────────────────────────────────────────────────
 
-    def judge(self, jobs: Mapping[str, Job], may: frozenset[str], tally: Tally) -> None:
-        """Hold what revoq says against what is so at the provider."""
+    def judge(self, jobs: Mapping[str, Job], lost: frozenset[str], may: frozenset[str], tally: Tally) -> None:
+        """Hold what revoq says against what is so at the provider; of the `lost`, the answer to a step was lost."""
         effects = Counter(call.path for call in self.sandbox.mutations() if call.handled and (call.status or 0) < 300)
         for actor in self.actors:
             job = jobs[actor.job_id]
@@ -176,7 +176,7 @@ class Stage:
             if job.state not in PEOPLE and ending not in may:
                 tally.lost += 1
                 tally.says.append(f"lost: {told}")
-            elif ending not in may or not self._true(actor, job):
+            elif not (ending in may or doubted(actor, job, lost)) or not self._true(actor, job):
                 tally.wrong += 1
                 tally.says.append(f"wrong: {told}")
             if self._twice(actor, job, effects):
@@ -224,3 +224,10 @@ class Stage:
     def _delivered(self, actor: Actor) -> dict[str, str]:
         delivered: dict[str, str] = json.loads(self._file(self.sandbox.keyring.keys[actor.id]).read_text())
         return delivered
+
+
+def doubted(actor: Actor, job: Job, lost: frozenset[str]) -> bool:
+    """Whether a person is rightly asked: what must not be repeated was lost, or a list changed under its reader."""
+    if job.reason == Reason.OUTCOME_UNKNOWN:
+        return actor.kind in {"roller", "blind"} and actor.job_id in lost
+    return job.reason == Reason.NEEDS_SELECTION and "changed while it was read" in str(job.says)

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import make_url
 
 from tests.acceptance.conftest import Build
+from tests.acceptance.faults.rig import SETTINGS
 from tests.acceptance.faults.stage import Stage
 from tests.acceptance.system import System
 from tests.servers.database import Postgres
@@ -38,7 +39,8 @@ def test_late_writes_of_a_worker_that_was_cut_off_move_nothing(
     build_system: Build, postgres: Postgres, postgres_url: str, stage: Stage
 ) -> None:
     """Its claim is taken over, the provider is asked, and there is one effect; then it is heard again, in vain."""
-    system = build_system(postgres_url, connections=stage.connections, secrets={}, settings={"log_level": "info"})
+    chosen = {"rules_path": SETTINGS["rules_path"], "log_level": "info"}
+    system = build_system(postgres_url, connections=stage.connections, secrets={}, settings=chosen)
     (actor,) = stage.cast(("keyring",))
     assert actor.order.secret is not None
     with open_road("127.0.0.1", postgres.port) as road:

@@ -19,7 +19,12 @@ from tests.acceptance.faults.stage import Stage, Tally
 from tests.sandbox.faults import Gate
 from tests.servers.trap import When
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.acceptance,
+    pytest.mark.timeout(900),
+    # Who is hung up on by a server that was killed leaves a connection of this process unclosed.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 ALL = os.environ.get("REVOQ_TEST_FAULTS") == "all"
 FEW = {
@@ -59,6 +64,7 @@ class Run:
     """All cases on one database: the rig, each case's stage, and which of them have begun."""
 
     rig: Rig
+    cases: Sequence[Case]
     stages: dict[str, Stage]
     begun: dict[str, float] = field(default_factory=dict)
 
@@ -73,19 +79,19 @@ class Run:
         """Begin, hurt, mend, and see how it ends."""
         stage, rig = self.stages[case.name], self.rig
         if case in AT_ONCE:
-            self.begin_all(case)
+            self.begin_all()
             case.mend(rig, stage)
         else:
             self.strike(case, stage)
         jobs = rig.settle(stage, waits=case.waits, within=WITHIN)
         tally = Tally()
-        stage.judge(jobs, case.allowed, tally)
+        stage.judge(jobs, rig.lost(stage), case.allowed, tally)
         return tally
 
-    def begin_all(self, case: Case) -> None:
+    def begin_all(self) -> None:
         """What hurts nobody else is begun together, by the first of them."""
-        for each in chosen(AT_ONCE, "postgresql" if self.rig.postgres else "sqlite"):
-            if each.name not in self.begun:
+        for each in self.cases:
+            if each in AT_ONCE and each.name not in self.begun:
                 self.begin(each)
 
     def strike(self, case: Case, stage: Stage) -> None:
@@ -127,7 +133,7 @@ def open_gates(gates: Sequence[Gate]) -> None:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Run]]:
+def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Run]]:
     """The run on each kind of database, made when the first case wants it; one is over before the next begins."""
     open_ones: dict[str, tuple[Run, object]] = {}
 
@@ -140,13 +146,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], R
         if kind not in open_ones:
             close()
             folder = tmp_path_factory.mktemp(kind)
-            cases = [*chosen(AT_ONCE, kind), *chosen(ALONE, kind)]
+            asked = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
+            cases = [params["case"] for params in asked if params.get("kind") == kind and "case" in params]
             stages = {
                 case.name: Stage(f"case-{number}", folder / f"case-{number}", case.where, case.more)
                 for number, case in enumerate(cases)
             }
             opened = open_rig(folder, kind, list(stages.values()))
-            open_ones[kind] = (Run(opened.__enter__(), stages), opened)
+            open_ones[kind] = (Run(opened.__enter__(), cases, stages), opened)
         return open_ones[kind][0]
 
     yield give
