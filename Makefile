@@ -21,7 +21,7 @@ unpack_compose = { folder=$$(mktemp -d) && \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test selections slots edges trail batch urgent check format pins clean
+.PHONY: help install demo test selections slots edges trail faults batch urgent check format pins clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)$$/make \1	\2/' | expand -t 16
@@ -46,6 +46,9 @@ edges: $(VENV)/.test ## a rotation's worker killed at every message: not one key
 
 trail: $(VENV)/.test ## 10,000 changed exports of the audit trail: each is found, and no untouched one is suspected
 	REVOQ_TEST_TRAIL=10000 $(bin)/python -m pytest -q -n 4 tests/worker/ledger/test_exports.py --durations=5 --timeout=0
+
+faults: $(VENV)/.test ## the whole system hurt at more than 100 named points: nothing lost, doubled or untrue
+	REVOQ_TEST_FAULTS=all $(bin)/python -m pytest -q -n 2 tests/acceptance/faults --durations=10
 
 batch: $(VENV)/.test ## 10,000 credentials at eight providers, faults, three killed workers: nobody is lost
 	REVOQ_TEST_BATCH=10000 $(bin)/python -m pytest -q -s tests/acceptance/test_big_batch.py --durations=5

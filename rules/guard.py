@@ -29,10 +29,23 @@ class Guards:
     own: Who = Who()
 
 
-def refuse(found: Who, guards: Guards, *, finding: bool = False) -> tuple[Reason, str] | None:
-    """Say why `found` must not be acted on, or None. A `finding` came from a scanner and must be shown to be ours."""
+def refuse(
+    found: Who, guards: Guards, *, finding: bool = False, forced: Reason | None = None
+) -> tuple[Reason, str] | None:
+    """Say why `found` must not be acted on, or None. A `finding` came from a scanner and must be shown to be ours.
+
+    `forced` is the one guard that a person has lifted. Nobody lifts the one before our own identity.
+    """
     if found.id is not None and guards.own.id is not None and found.id.lower() == guards.own.id.lower():
         return Reason.PROTECTED, "it is the credential that revoq itself signs in with"
+    if forced is not Reason.PROTECTED and (protected := _protected(found, guards)) is not None:
+        return protected
+    if forced is Reason.NOT_OURS:
+        return None
+    return _elsewhere(found, guards) or _foreign(found, guards.owns or {}, finding=finding)
+
+
+def _protected(found: Who, guards: Guards) -> tuple[Reason, str] | None:
     for what, value, globs in (
         ("subject", found.subject, guards.subjects),
         ("subject", found.subject, guards.names),
@@ -41,7 +54,7 @@ def refuse(found: Who, guards: Guards, *, finding: bool = False) -> tuple[Reason
         glob = next((glob for glob in globs if value is not None and fnmatch.fnmatchcase(value, glob)), None)
         if glob is not None:
             return Reason.PROTECTED, f"its {what} {value!r} is protected by {glob!r} in the settings"
-    return _elsewhere(found, guards) or _foreign(found, guards.owns or {}, finding=finding)
+    return None
 
 
 def _elsewhere(found: Who, guards: Guards) -> tuple[Reason, str] | None:

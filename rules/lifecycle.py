@@ -146,6 +146,12 @@ class Outcome(StrEnum):
 OPEN = frozenset({State.QUEUED, State.RUNNING, State.WAITING, State.PARKED})
 """States in which a second submission of the same thing joins the job instead of making another."""
 
+FORCIBLE = frozenset({Reason.PROTECTED, Reason.NOT_OURS})
+"""Guards that a person may lift for one drive: what the settings protect, and whose it has to be.
+
+Not which credential it is, not our own identity, not a hold; and what a lost answer did, a retry finds out.
+"""
+
 CLOSED = frozenset({BatchState.LOADING, BatchState.PAUSED, BatchState.CANCELLED})
 """States of a batch in which none of its jobs may be claimed."""
 
@@ -210,9 +216,15 @@ REASONS: dict[Reason, Ending] = {
         "refused at the first probe, with no evidence that this account ever knew it",
         "check region, host and connection; then: revoq jobs retry ID",
     ),
-    Reason.NOT_OURS: Ending(3, "it belongs to an account that the connection does not own", "tell its owner"),
+    Reason.NOT_OURS: Ending(
+        3,
+        "it belongs to an account that the connection does not own",
+        "tell its owner; or, if it is yours: revoq jobs force ID",
+    ),
     Reason.PROTECTED: Ending(
-        3, "it is our own identity, or on the protected list", "take it off the list if it has to die, then retry"
+        3,
+        "it is our own identity, or on the protected list",
+        "take it off the list if it has to die, then retry; or: revoq jobs force ID",
     ),
     Reason.OUTCOME_UNKNOWN: Ending(
         3, "a request left and nobody can say what it did", "look at the provider, then retry or cancel"

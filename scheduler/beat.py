@@ -73,5 +73,5 @@ class Ringer(Scheduler):  # type: ignore[misc]  # as above
             return int(self.connection.default_channel.queue_declare(CLOCK, passive=True).message_count)
         except ChannelError:
             return 0  # A queue that is empty does not exist.
-        except (OperationalError, *self.connection.connection_errors):
-            return 0  # Ringing fails in the same way, and says so.
+        except (OperationalError, *self.connection.connection_errors, *self.connection.channel_errors):
+            return 0  # Away, or out of memory: ringing fails in the same way, and says so.

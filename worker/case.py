@@ -215,6 +215,7 @@ def terms_of(job: Job) -> Terms:
         forgotten=str(options.get("forgotten", "")),
         goes_back=bool(options.get(moves.BACK)),
         moved=str(options.get("moved", "")),
+        forced=Reason(options["forced"]) if "forced" in options else None,
     )
 
 

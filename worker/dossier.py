@@ -45,7 +45,7 @@ class Terms:
 
     `forgotten` is the clock's: why a revocation that has lapsed is not repeated. `moved` says what is no longer as it
     was when a plan was approved: then nothing is done until a person drives it again. `goes_back`: a rotation is to put
-    the old key in place again.
+    the old key in place again. `forced` is the guard that a person has lifted for this drive.
     """
 
     probe: bool = True
@@ -54,6 +54,7 @@ class Terms:
     forgotten: str = ""
     goes_back: bool = False
     moved: str = ""
+    forced: Reason | None = None
 
 
 class Dossier:
@@ -130,7 +131,7 @@ class Dossier:
             retry_for=self.runtime.settings.retry_for,
             chance=chance,
             refused=self._refusal(),
-            unshown=refuse(self.who(), self._guards, finding=self.terms.finding),
+            unshown=self._guarded(finding=self.terms.finding),
             known=self.known,
             acted=self.acted,
             picked=self.terms.picked is not None,
@@ -220,7 +221,10 @@ class Dossier:
             return Reason.PROTECTED, "its id is that of the secret that the connection itself signs in with"
         # Whose a finding is may be told by a probe or a lookup: what is only unshown yet keeps from acting, not from
         # looking. Where the connection owns nothing that could be shown, there is no reason to try it either.
-        return refuse(who, self._guards, finding=self.terms.finding and not self._guards.owns)
+        return self._guarded(finding=self.terms.finding and not self._guards.owns)
+
+    def _guarded(self, *, finding: bool) -> tuple[Reason, str] | None:
+        return refuse(self.who(), self._guards, finding=finding, forced=self.terms.forced)
 
     def _name(self, handed_in: Mapping[str, str | Secret]) -> Iterator[str]:
         """What was handed in beside the secret to say whose it is; where that is a secret too, its fingerprint."""

@@ -471,9 +471,7 @@ class Route(Model):
 
 def read_address(to: str) -> Secret:
     """Read the address that a route refers to; raises ConnectionUnusable with a sentence."""
-    found = _follow(to, f"notices: {to}")
-    assert found is not None  # noqa: S101 - anything else was refused when it was read
-    return found
+    return follow(to, f"notices: {to}")
 
 
 # ── all of them ───────────────────────────────────────────────────────────────────────────────────────────────────

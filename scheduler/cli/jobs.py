@@ -121,6 +121,18 @@ def retry(job_ids: Sequence[str], reason: str | None) -> None:
         click.get_current_context().exit(REFUSED)
 
 
+@command.command(name="force")
+@click.argument("job_id", metavar="ID")
+@click.option("--reason", required=True, metavar="TEXT", help="Why; it is kept in the audit trail.")
+def force(job_id: str, reason: str) -> None:
+    """Drive a job that is parked as protected or not_ours past that one guard, once; no other guard gives way."""
+    db = open_ledger(open_settings())
+    job = reads.job(db, job_id)
+    lifted = moves.force(db, job.id, actor=requester(), why=reason)
+    ring_bells(db, [job.id])
+    say(f"{job.id} goes on, although it was parked as {lifted}. Follow it: revoq jobs show {job.id}")
+
+
 @command.command(name="cancel")
 @click.argument("job_ids", metavar="ID...", nargs=-1, required=True)
 @click.option("--reason", required=True, metavar="TEXT", help="Why; it is kept in the audit trail.")

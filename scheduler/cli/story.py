@@ -128,6 +128,8 @@ def _asked(job: Job) -> Iterator[Line]:
         yield 2, "It must not be tried: --no-probe"
     if job.options.get("picked") is not None:
         yield 2, f"Picked by a person: {job.options['picked']}"
+    if job.options.get("forced") is not None:
+        yield 2, f"A person has said that it goes on although it was parked as {job.options['forced']}"
 
 
 def _credential(job: Job, credential: Credential) -> Iterator[Line]:

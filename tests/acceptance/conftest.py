@@ -51,20 +51,23 @@ def sqlite_hub_system(build_system: Build, jupyterhub: Hub, sqlite_url: str) -> 
     )
 
 
+TABLES = {
+    "edges": ("edges of a rotation", ("killed", "edges", "runs", "rotated", "parked", "lost", "stray")),
+    "faults": ("faults", ("hurt", "cases", "jobs", "lost", "doubled", "wrong")),
+}
+"""What tests record under these names is told at the end: a title, and the columns."""
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The table of tests/acceptance/test_rotation_edges.py, whichever process ran them."""
+    """The tables, whichever process ran their tests; rows of the same name are added up."""
     reports = [report for found in terminalreporter.stats.values() for report in found]
     ended = [report for report in reports if getattr(report, "when", "") == "call"]
-    rows = [value for report in ended for name, value in report.user_properties if name == "edges"]
-    if not rows:
-        return
-    rows = sorted(rows)
-    rows.append(["all", *(sum(column) for column in list(zip(*rows, strict=True))[1:])])
-    terminalreporter.section("edges of a rotation")
-    head = ("killed", "edges", "runs", "rotated", "parked", "lost", "stray")
-    for way, *numbers in (head, *rows):
-        terminalreporter.write_line(f"{way:74}" + "".join(f"{number:>9}" for number in numbers))
-    _, edges, _, _, parked, lost, stray = rows[-1]
-    terminalreporter.write_line(
-        f"{edges} edges, {lost} keys lost, {stray} live keys neither sealed nor in a sink, {parked} rotations parked"
-    )
+    for kind, (title, head) in TABLES.items():
+        rows: dict[str, list[int]] = {}
+        for way, *numbers in (value for report in ended for name, value in report.user_properties if name == kind):
+            for name in (way, "all"):
+                rows[name] = [a + b for a, b in zip(rows.get(name, [0] * len(numbers)), numbers, strict=True)]
+        if rows:
+            terminalreporter.section(title)
+            for name, *cells in (head, *((name, *rows[name]) for name in (*sorted(rows.keys() - {"all"}), "all"))):
+                terminalreporter.write_line(f"{name:74}" + "".join(f"{cell:>9}" for cell in cells))

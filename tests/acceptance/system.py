@@ -145,7 +145,7 @@ class System:
     def wait_ready(self, *names: str) -> None:
         """Until the workers among these take jobs."""
         for name in names:
-            if kind_of(name) in {"urgent", "bulk", "clock", "nursery"}:
+            if kind_of(name) in {"urgent", "bulk", "fork", "clock", "nursery"}:
                 process = self.processes[name]
                 process.wait_until(lambda p=process: "ready." in p.output())  # type: ignore[misc]
 
@@ -161,6 +161,8 @@ class System:
                 return [*worker, "-Q", "urgent"]
             case "bulk":
                 return [*worker, "-Q", "bulk,rotation"]
+            case "fork":
+                return [*worker, "-Q", "bulk,rotation", "-P", "prefork", "-c", "2"]
             case "nursery":
                 own = worker[worker.index("worker") + 1 :]
                 return [sys.executable, "-m", "tests.servers.nursery", *own, "-Q", name]
@@ -187,7 +189,7 @@ class System:
 
     def stop(self) -> None:
         """End everything, the clock first."""
-        order = ("beat", "clock", "flower", "urgent", "bulk", "nursery")
+        order = ("beat", "clock", "flower", "urgent", "bulk", "fork", "nursery")
         for name in sorted(self.processes, key=lambda name: order.index(kind_of(name))):
             self.processes.pop(name).stop()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rules.guard import Guards, Who, refuse
-from rules.lifecycle import Reason
+from rules.lifecycle import FORCIBLE, Reason
 
 
 def test_our_own_credential_is_refused() -> None:
@@ -59,6 +59,23 @@ def test_another_tenant_than_the_one_that_we_sign_in_at_is_not_ours() -> None:
     assert refuse(found, Guards(own=Who(tenant="T1"))) is None
     assert refuse(found, Guards(own=Who())) is None
     assert refuse(Who(), Guards(own=Who(tenant="T2"))) is None
+
+
+def test_a_person_lifts_one_guard_and_never_the_one_before_our_own_identity() -> None:
+    """Who forces what is protected has not said that it is ours, nor the other way round."""
+    guards = Guards(names=["root-*"], owns={"tenant": "t1"}, own=Who(id="own", tenant="t1"))
+    protected, foreign = Who(subject="root-1", tenant="t1"), Who(subject="kim", tenant="t2")
+    both = Who(subject="root-1", tenant="t2")
+
+    assert refuse(protected, guards, forced=Reason.PROTECTED) is None
+    assert refuse(foreign, guards, forced=Reason.NOT_OURS) is None
+    assert refuse(Who(), guards, finding=True, forced=Reason.NOT_OURS) is None
+    assert {forced: (refuse(both, guards, forced=forced) or [None])[0] for forced in FORCIBLE} == {
+        Reason.PROTECTED: Reason.NOT_OURS,
+        Reason.NOT_OURS: Reason.PROTECTED,
+    }
+    for forced in FORCIBLE:
+        assert refuse(Who(id="own", tenant="t1"), guards, forced=forced) is not None
 
 
 def test_our_own_id_is_refused_in_either_case() -> None:

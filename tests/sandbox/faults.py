@@ -3,17 +3,28 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from threading import Lock
+from threading import Event, Lock
 
 from tests.sandbox.exchange import Call, Reply, say_json, say_text
 
 INSTEAD = frozenset({"status", "html_200", "redirect", "wrong_json", "broken_json"})
 """Kinds that answer something else; the provider does not see the call, unless `handled` says so."""
 
-ON_THE_WIRE = frozenset({"drop_before", "drop_after", "delay", "delay_after", "drip", "cut", "endless"})
+ON_THE_WIRE = frozenset(
+    {"drop_before", "drop_after", "delay", "delay_after", "drip", "cut", "endless", "bomb", "short"}
+    | {"hold", "hold_after"}
+)
 """Kinds that are done to the connection; all but `drop_before` let the provider handle the call."""
 
 LOGIN_PAGE = "<!DOCTYPE html><html><head><title>Sign in</title></head><body>Please sign in to continue.</body></html>"
+
+
+@dataclass
+class Gate:
+    """Where a call waits, on its way in (`hold`) or when it was handled (`hold_after`), until a test lets it pass."""
+
+    reached: Event = field(default_factory=Event)
+    opened: Event = field(default_factory=Event)
 
 
 @dataclass
@@ -36,6 +47,7 @@ class Fault:
     seconds: float = 0.05
     to: str = ""
     handled: bool = False
+    gate: Gate = field(default_factory=Gate)
 
     def __post_init__(self) -> None:
         if self.kind not in INSTEAD | ON_THE_WIRE:

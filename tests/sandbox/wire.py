@@ -1,6 +1,7 @@
 """HTTP/1.1 on one connection: reading calls, sending replies, and misbehaving while doing so; it knows no provider."""
 
 import asyncio
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -9,11 +10,14 @@ from http import HTTPStatus
 from urllib.parse import parse_qsl
 
 from tests.sandbox.exchange import Call, Reply, say_text
-from tests.sandbox.faults import Fault
+from tests.sandbox.faults import Fault, Gate
 
 HEAD_LIMIT = 64 * 1024
 BODYLESS = frozenset({204, 304})
 BLOCK = b"." * 65536
+BOMB = 256
+"""Megabytes that come out of a bomb of a quarter of one."""
+GLANCE = 0.01
 
 
 class UnreadableError(Exception):
@@ -75,6 +79,18 @@ class Line:
             await self.writer.drain()
             await asyncio.sleep(0.001)
 
+    async def bomb(self, reply: Reply) -> bool:
+        """A small body that unpacks into a very large one."""
+        packer = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS | 16)
+        body = b"".join(packer.compress(b" " * (1 << 20)) for _ in range(BOMB)) + packer.flush()
+        return await self.send(Reply(reply.status, {**reply.headers, "Content-Encoding": "gzip"}, body), last=True)
+
+    async def send_short(self, reply: Reply) -> bool:
+        """More body than the head says."""
+        self.writer.write(write_head(reply) + reply.body + BLOCK[:100])
+        await self.writer.drain()
+        return False
+
     async def close(self) -> None:
         """Hang up."""
         self.writer.close()
@@ -86,21 +102,32 @@ async def misbehave(line: Line, fault: Fault, handle: Callable[[], Reply]) -> bo
     """Do to the connection what the fault says; `handle` lets the provider act and gives its reply."""
     if fault.kind == "drop_before":
         return False
-    if fault.kind == "delay":
-        await asyncio.sleep(fault.seconds)
+    if fault.kind in {"delay", "hold"}:
+        await linger(fault)
     reply = handle()
-    match fault.kind:
-        case "drop_after":
-            return False
-        case "drip":
-            return await line.drip(reply, fault.seconds)
-        case "cut":
-            return await line.cut(reply)
-        case "endless":
-            return await line.pour(reply)
-        case "delay_after":
-            await asyncio.sleep(fault.seconds)
-    return await line.send(reply)
+    if fault.kind == "drop_after":
+        return False
+    if fault.kind in {"delay_after", "hold_after"}:
+        await linger(fault)
+    ways = {"cut": line.cut, "endless": line.pour, "bomb": line.bomb, "short": line.send_short}
+    if fault.kind == "drip":
+        return await line.drip(reply, fault.seconds)
+    return await ways.get(fault.kind, line.send)(reply)
+
+
+async def linger(fault: Fault) -> None:
+    """For as long as it says."""
+    if fault.kind.startswith("hold"):
+        await wait_at(fault.gate)
+    else:
+        await asyncio.sleep(fault.seconds)
+
+
+async def wait_at(gate: Gate) -> None:
+    """Until a test, in another thread, opens the gate."""
+    gate.reached.set()
+    while not gate.opened.is_set():  # noqa: ASYNC110 - who opens it is in another thread
+        await asyncio.sleep(GLANCE)
 
 
 def parse_head(head: str) -> Call:

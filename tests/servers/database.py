@@ -32,12 +32,26 @@ SETTINGS = {
 
 @dataclass
 class Postgres:
-    """One PostgreSQL server with any number of databases."""
+    """One PostgreSQL server with any number of databases. Stopped and started again it keeps its port and its data."""
 
     port: int
     directory: Path
+    command: list[str | Path]
     process: Process
     numbers: Iterator[int] = field(default_factory=lambda: count(1))
+
+    def stop(self) -> None:
+        """An orderly end that cuts its clients off."""
+        self.process.stop()
+
+    def kill(self) -> None:
+        """A sudden end."""
+        self.process.kill()
+        self.process.stop()
+
+    def start(self) -> None:
+        """Start again after `stop` or `kill`."""
+        self.process = start_process(self.command, self.directory, self.port)
 
     def create_database(self) -> str:
         """A new, empty database, and the SQLAlchemy URL at which it is found."""
@@ -50,35 +64,52 @@ class Postgres:
         name = url.rpartition("/")[2]
         self.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
+    def copy_database(self, name: str, copy: str) -> None:
+        """The same database once more, while nobody is connected to it."""
+        self.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(copy), sql.Identifier(name)))
+
     def execute(self, statement: sql.Composed) -> None:
         with psycopg.connect(host="127.0.0.1", port=self.port, user="postgres", autocommit=True) as connection:
             connection.execute(statement)
 
 
+def start_process(command: list[str | Path], directory: Path, port: int) -> Process:
+    process = Process.start(
+        command,
+        log=directory / "server.log",
+        cwd=directory,
+        user="postgres" if os.geteuid() == 0 else None,
+        # PostgreSQL waits for its clients on SIGTERM, and cuts them off on SIGINT.
+        stop_signal=signal.SIGINT,
+    )
+    try:
+        process.wait_until(lambda: answers(port))
+    except BaseException:
+        process.stop()
+        raise
+    return process
+
+
 @contextmanager
-def running_postgres() -> Iterator[Postgres]:
-    """A server with a cluster of its own, which goes away with it."""
+def running_postgres(within: Path | None = None, **settings: str) -> Iterator[Postgres]:
+    """A server with a cluster of its own, which goes away with it; `within` is the folder in which that is made."""
     programs = find_programs()
     user = "postgres" if os.geteuid() == 0 else getpass.getuser()
     # pytest's own folders are closed to other users, and root may not run PostgreSQL; a short path also leaves room
     # for the socket's name, which may have about a hundred characters.
-    directory = Path(tempfile.mkdtemp(prefix="revoq-pg-"))
+    directory = Path(tempfile.mkdtemp(prefix="revoq-pg-", dir=within))
     try:
         shutil.chown(directory, user)
         data = directory / "data"
         initialise(programs / "initdb", data, user)
         port = find_free_port()
-        settings = [f"--{name}={value}" for name, value in SETTINGS.items()]
-        with Process.start(
-            [programs / "postgres", "-D", data, "-p", str(port), "-k", directory, *settings],
-            log=directory / "server.log",
-            cwd=directory,
-            user=user if os.geteuid() == 0 else None,
-            # PostgreSQL waits for its clients on SIGTERM, and cuts them off on SIGINT.
-            stop_signal=signal.SIGINT,
-        ) as process:
-            process.wait_until(lambda: answers(port))
-            yield Postgres(port=port, directory=directory, process=process)
+        chosen = [f"--{name}={value}" for name, value in {**SETTINGS, **settings}.items()]
+        command: list[str | Path] = [programs / "postgres", "-D", data, "-p", str(port), "-k", directory, *chosen]
+        server = Postgres(port, directory, command, start_process(command, directory, port))
+        try:
+            yield server
+        finally:
+            server.stop()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 

@@ -2,12 +2,14 @@
 
 Settings and rules are read before the fork and nothing is opened, so that each worker is like one that was started
 alone, but for the seconds that reading takes: a test that kills hundreds of workers would be spending its time there.
-Its arguments are the worker's.
+SIGUSR1 has it fork one more beside those that it has. Its arguments are the worker's.
 """
 
 import os
+import signal
 import sys
 from contextlib import suppress
+from types import FrameType
 
 import psycopg  # noqa: F401 - loaded once, for every child
 import sqlalchemy.dialects.postgresql.psycopg  # noqa: F401 - as above
@@ -24,16 +26,25 @@ def main() -> None:
     warm = runtime.runtime()
     sys.stdout.write(f"{READY}\n")
     sys.stdout.flush()
-    while True:
+    children: set[int] = set()
+
+    def bear(_number: int = 0, _frame: FrameType | None = None) -> None:
         child = os.fork()
         if child == 0:
             be_worker(warm)
+        children.add(child)
+
+    signal.signal(signal.SIGUSR1, bear)
+    while True:
+        if not children:
+            bear()
         with suppress(ChildProcessError):
-            os.waitpid(child, 0)
+            children.discard(os.waitpid(-1, 0)[0])
 
 
 def be_worker(warm: runtime.Runtime) -> None:
     """Never returns."""
+    signal.signal(signal.SIGUSR1, signal.SIG_DFL)
     runtime._built[os.getpid()] = warm  # noqa: SLF001 - what each process builds for itself, after the same rules
     try:
         app.worker_main(["worker", *sys.argv[1:]])

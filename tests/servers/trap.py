@@ -17,10 +17,11 @@ class When(StrEnum):
 
 @dataclass(frozen=True)
 class Edge:
-    """One place between two messages."""
+    """One place between two messages; with a `label`, only messages that begin like it count."""
 
     number: int
     when: When
+    label: str = ""
 
 
 @dataclass
@@ -40,10 +41,11 @@ class Trap:
             self.sprung.clear()
 
     def count(self, label: str) -> int:
-        """A message has come; its number."""
+        """A message has come; its number, or 0 where it does not count."""
+        wanted = self.edge.label if self.edge is not None else ""
         with self.lock:
             self.labels.append(label)
-            return len(self.labels)
+            return sum(each.startswith(wanted) for each in self.labels) if label.startswith(wanted) else 0
 
     def springs(self, number: int, when: When) -> bool:
         """Whether this is the edge; the sender is dead by then."""
@@ -55,4 +57,5 @@ class Trap:
 
     def is_set_for(self, number: int, when: When) -> bool:
         """Whether this is where it kills, once."""
-        return self.edge == Edge(number, when) and not self.sprung.is_set()
+        edge = self.edge
+        return edge is not None and (edge.number, edge.when) == (number, when) and not self.sprung.is_set()

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from rules.lifecycle import Intent, Reason, Verdict
+from rules.lifecycle import Intent, Reason, State, Verdict
 from rules.secret import Secret
 from scheduler.submit import Order, check, rehearse
 from tests.sandbox import Sandbox
 from tests.sandbox.pangolin import ServiceUser, Token
 from tests.worker.bench import Bench, open_bench
 from tests.worker.test_providers import hurry, others_live, outcomes
+from worker.ledger import moves, reads
 from worker.ledger.rows import Job
 from worker.listing import Listed, list_credentials
 
@@ -201,6 +202,43 @@ def test_protected_names_are_left_alone(bench: Bench, sandbox: Sandbox) -> None:
 
     assert end(bench, glass).reason == Reason.PROTECTED
     assert touched(sandbox) == []
+
+
+def test_a_protected_name_is_forced_once(bench: Bench, sandbox: Sandbox) -> None:
+    """A person lifts that guard for one drive, with a reason in the trail; a hold stops it all the same."""
+    glass = sandbox.pangolin.add_service_user("break-glass-1")
+    bench.runtime.settings.connection("pangolin").protected.names.append("break-glass-*")
+    database, parked = bench.runtime.database, end(bench, glass)
+    moves.hold_on(database, "*", actor="tester", why="incident")
+
+    assert moves.force(database, parked.id, actor="kim", why="it leaked") is Reason.PROTECTED
+
+    held = bench.carry(parked.id, rounds=3)
+    assert (held.state, held.reason, touched(sandbox)) == (State.WAITING, moves.HELD, [])
+    moves.hold_off(database, "*", actor="tester", why="over")
+    assert bench.carry(parked.id, rounds=9).verdict is Verdict.REVOKED
+    told = [row.facts for row in reads.audit_rows(database, parked.id, 100)]
+    assert [(row["actor"], row["why"], row["forced"]) for row in told if "forced" in row] == [
+        ("kim", "it leaked", "protected")
+    ]
+
+
+def test_force_lasts_for_one_drive(bench: Bench, sandbox: Sandbox) -> None:
+    """Driven again by an ordinary retry, the guard is back; our own identity is never given up."""
+    glass = sandbox.pangolin.add_service_user("break-glass-1")
+    bench.runtime.settings.connection("pangolin").protected.names.append("break-glass-*")
+    database, parked = bench.runtime.database, end(bench, glass)
+    sandbox.fault("pangolin", status=403, method="DELETE", times=None)
+
+    moves.force(database, parked.id, actor="kim", why="it leaked")
+    assert bench.carry(parked.id, rounds=9).reason == Reason.DENIED
+    moves.retry(database, parked.id, actor="kim", why="again")
+    assert bench.carry(parked.id, rounds=9).reason == Reason.PROTECTED
+
+    own = next(each for each in sandbox.pangolin.service_users.values() if each.name == "revoq-machine")
+    ours = end(bench, own, connection="machine")
+    moves.force(database, ours.id, actor="kim", why="really")
+    assert bench.carry(ours.id, rounds=9).reason == Reason.PROTECTED
 
 
 @pytest.mark.parametrize("key", [True, False])

@@ -34,6 +34,10 @@ CLOCK_TRUST = 30
 """Seconds after which the distance between the server's clock and ours is measured again."""
 IDLE_TRUST = 5
 """Seconds of rest after which a connection is asked whether it still lives, before it is used."""
+SILENCE = 30
+"""Seconds of silence after which PostgreSQL ends a transaction: who is cut off holds no row for longer."""
+CUT_OFF = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000}
+"""When a server that does not answer any more counts as gone; by themselves, systems wait for hours."""
 STEADY_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """A clock that nobody sets; on Linux the one that goes on while the machine sleeps, since leases do too."""
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -139,9 +143,10 @@ class Database:
             max_overflow=self.pool_size,
             pool_use_lifo=True,
             **({"isolation_level": "READ COMMITTED"} if self.on_postgres else {}),
-            connect_args={"connect_timeout": 10} if self.on_postgres else {"timeout": BUSY_TIMEOUT},
+            connect_args={"connect_timeout": 10, **CUT_OFF} if self.on_postgres else {"timeout": BUSY_TIMEOUT},
         )
         if self.on_postgres:
+            event.listen(engine, "connect", _prepare_postgres)
             event.listen(engine, "checkin", _note_use)
             event.listen(engine, "checkout", _ask_after_rest)
         else:
@@ -259,6 +264,11 @@ def _prepare_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) ->
     for pragma in PRAGMAS:
         cursor.execute(pragma)
     cursor.close()
+
+
+def _prepare_postgres(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    connection.cursor().execute(f"SET idle_in_transaction_session_timeout = '{SILENCE}s'")
+    connection.commit()
 
 
 def _begin_sqlite(connection: Connection) -> None:

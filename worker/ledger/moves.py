@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, func, select, update
 
 from rules.errors import BadInput, MoveRefused
-from rules.lifecycle import MOVES, OPEN, Outcome, Reason, State, StepState, Verdict
+from rules.lifecycle import FORCIBLE, MOVES, OPEN, Outcome, Reason, State, StepState, Verdict
 from rules.plan import Purpose
 from rules.units import SECOND
 from worker.errors import ClaimLost, Held, UnknownJob
@@ -542,6 +542,18 @@ def retry(db: Database, job_id: str, *, actor: str, why: str, picked: str | None
         _drive_again(conn, job, db.now(), actor, why, options)
 
 
+def force(db: Database, job_id: str, *, actor: str, why: str) -> Reason:
+    """parked→queued: drive it again, for this once past the guard that has parked it; which one that is."""
+    with db.begin() as conn:
+        job = _locked(conn, job_id)
+        if job.state is not State.PARKED or job.reason not in FORCIBLE:
+            stands = f"{job.state} ({job.reason})" if job.reason else job.state
+            known = " or ".join(sorted(FORCIBLE))
+            raise MoveRefused(f"{job.id} is {stands}: only what is parked as {known} can be forced")
+        _drive_again(conn, job, db.now(), actor, why, {"forced": job.reason})
+        return Reason(job.reason)
+
+
 def look_on(db: Database, conn: Connection, job_id: str, *, actor: str, why: str) -> None:
     """Drive a job that is open again for another look, where it is parked: the answer that is awaited stays awaited."""
     job = _locked(conn, job_id)
@@ -559,9 +571,10 @@ def tell(conn: Connection, job_id: str, at: int, event: str, *, says: str | None
 
 
 def _drive_again(conn: Connection, job: Job, at: int, actor: str, why: str, options: Mapping[str, Any]) -> None:
-    kept = {name: value for name, value in job.options.items() if name not in {"picked", "moved"}}
+    kept = {name: value for name, value in job.options.items() if name not in {"picked", "moved", "forced"}}
     changes = _anew(job, at, {**kept, **options})
-    facts = {"why": plain(why), "picked": options.get("picked"), "drive": job.drive + 1, "was": job.reason}
+    chosen = {name: options.get(name) for name in ("picked", "forced")}
+    facts = {"why": plain(why), **chosen, "drive": job.drive + 1, "was": job.reason}
     _step_in(conn, job, State.QUEUED, at, actor, changes, facts)
 
 

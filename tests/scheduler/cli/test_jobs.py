@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rules.lifecycle import Intent, Outcome, Reason, State, Verdict, ending
+from rules.lifecycle import FORCIBLE, Intent, Outcome, Reason, State, Verdict, ending
 from rules.recheck import Due, Kind
 from tests.scheduler.cli.conftest import CONNECTIONS, TOKEN, Home, Jobs
 from worker.ledger import moves, reads, rechecks
@@ -271,6 +271,32 @@ def test_retry_drives_all_of_a_cause(home: Home, jobs: Jobs, db: Database) -> No
     assert [reads.job(db, job).state for job in denied] == [State.QUEUED, State.QUEUED]
     assert reads.job(db, other).state is State.PARKED
     assert "No job is parked for denied" in home.shell("jobs", "retry", "--reason", "denied").stdout
+
+
+@pytest.mark.parametrize("reason", sorted(FORCIBLE))
+def test_force_names_the_guard_that_gives_way(home: Home, jobs: Jobs, db: Database, reason: Reason) -> None:
+    """It is driven again, and its story and its trail say that a person has said so."""
+    job = jobs.parked(reason)
+
+    done = home.shell("jobs", "force", job, "--reason", "it leaked")
+
+    assert done.returncode == 0, done.stderr
+    assert f"although it was parked as {reason}" in done.stdout
+    assert (reads.job(db, job).state, reads.job(db, job).options["forced"]) == (State.QUEUED, reason)
+    assert f"although it was parked as {reason}" in home.run("jobs", "show", job).output
+    assert reads.audit_rows(db, job, 100)[-1].facts["why"] == "it leaked"
+
+
+@pytest.mark.parametrize("reason", sorted(set(Reason) - FORCIBLE))
+def test_what_cannot_be_forced(home: Home, jobs: Jobs, db: Database, reason: Reason) -> None:
+    """Which credential it is, what a lost answer did and what else has to be found out give way to no word."""
+    job = jobs.parked(reason)
+
+    result = home.run("jobs", "force", job, "--reason", "please")
+
+    assert result.exit_code == 2
+    assert "only what is parked as not_ours or protected can be forced" in result.stderr
+    assert reads.job(db, job).state is State.PARKED
 
 
 def test_one_refusal_stops_no_other(home: Home, jobs: Jobs, db: Database) -> None:
