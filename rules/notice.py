@@ -101,7 +101,7 @@ def _digest(notices: Sequence[Notice], about: str) -> tuple[str, str]:
     events = Counter(notice.event for notice in notices)
     title = ", ".join(f"{count} {_words(event)}" if count > 1 else _words(event) for event, count in events.items())
     alike = Counter(
-        (notice.event, *(notice.facts.get(name, "") for name in ("rule", "connection", "reason")))
+        (_words(notice.event), *(notice.facts.get(name, "") for name in ("rule", "connection", "reason")))
         for notice in notices
         if events[notice.event] > 1
     )

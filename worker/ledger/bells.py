@@ -35,12 +35,20 @@ def is_silent(at: int, ring_after: float) -> ColumnElement[bool]:
 
 
 def ring_fairly(
-    conn: Connection, at: int, found: ColumnElement[bool], room: int, limits: LimitsOf, share: float
+    conn: Connection,
+    at: int,
+    found: ColumnElement[bool],
+    room: int,
+    limits: LimitsOf,
+    share: float,
+    *,
+    rescues: bool = True,
 ) -> list[Ring]:
     """Mark jobs as rung, at most `room` of those that are `found` to be due, and spend their accounts' budgets.
 
     Incidents come first, then the smaller priority; among equals the accounts take turns. Whoever rings many at once
-    keeps others from that by a lock; a row that somebody else is just moving is left to them.
+    keeps others from that by a lock; a row that somebody else is just moving is left to them. What was rung for this
+    time before is counted as rescued, unless it is rung once more for another reason.
     """
     rows = _queue(conn, found, room)
     said = _limits(rows, limits)
@@ -59,7 +67,8 @@ def ring_fairly(
         if candidate.job in marked and candidate.account in buckets:
             buckets[candidate.account] = spend(buckets[candidate.account], candidate.cost)
     accounts.keep(conn, buckets)
-    counters.add(conn, Counter.BELLS_LOST, sum(row.lost for row in rows if row.id in marked))
+    if rescues:
+        counters.add(conn, Counter.BELLS_LOST, sum(row.lost for row in rows if row.id in marked))
     return rung
 
 

@@ -398,14 +398,14 @@ def park(
 ) -> None:
     """running→parked: a person is needed, and whoever wants to know is told."""
 
-    def tell(conn: Connection, at: int) -> None:
+    def follow(conn: Connection, at: int) -> None:
         note_parked(conn, at, claim.job, Reason(reason), plain(says))
         if also is not None:
             also(conn, at)
 
     rows = None if candidates is None else [dict(candidate) for candidate in candidates]
     told = {"reason": Reason(reason), "says": plain(says)}
-    _leave(db, claim, State.PARKED, {**told, "candidates": rows}, {**told, "candidates": rows}, also=tell)
+    _leave(db, claim, State.PARKED, {**told, "candidates": rows}, {**told, "candidates": rows}, also=follow)
 
 
 def finish(
@@ -727,7 +727,8 @@ def ring(
     ids = list(job_ids)
     with db.begin() as conn:
         at = db.now()
-        return ring_fairly(conn, at, and_(jobs.c.id.in_(ids), sql.is_due(at)), len(ids), limits, share)
+        wanted = and_(jobs.c.id.in_(ids), sql.is_due(at))
+        return ring_fairly(conn, at, wanted, len(ids), limits, share, rescues=False)
 
 
 def unring(db: Database, job_id: str) -> None:

@@ -177,10 +177,3 @@ def put_off(db: Database, receiver: str, until: int) -> None:
 def count_unsent(conn: Connection) -> int:
     """How many messages wait."""
     return conn.scalar(select(func.count()).select_from(messages).where(UNSENT)) or 0
-
-
-def oldest_untold(db: Database) -> int | None:
-    """Since when the oldest message waits; None where none does."""
-    with db.read() as conn:
-        found: int | None = conn.scalar(select(func.min(messages.c.created_at)).where(UNSENT))
-    return found
