@@ -51,6 +51,8 @@ def as_a_person_types(command: str) -> str:
         return f"{command}\nuntil [ -s signer ]; do sleep 0.1; done"
     if command == "revoq doctor":
         return f"until {command}; do sleep 1; done"
+    if command.startswith("revoq probe"):
+        return f"code=0; {command} || code=$?; [ $code = {ALIVE} ]"
     told = (
         "ID=$(revoq batches list --format json | python -c \"import json, sys; print(json.load(sys.stdin)[0]['id'])\")"
     )
