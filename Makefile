@@ -21,7 +21,7 @@ unpack_compose = { folder=$$(mktemp -d) && \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test selections slots edges trail faults batch urgent check format pins clean
+.PHONY: help install demo test selections slots edges trail faults flower batch urgent check format pins clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)$$/make \1	\2/' | expand -t 16
@@ -49,6 +49,9 @@ trail: $(VENV)/.test ## 10,000 changed exports of the audit trail: each is found
 
 faults: $(VENV)/.test ## the whole system hurt at more than 100 named points: nothing lost, doubled or untrue
 	REVOQ_TEST_FAULTS=all $(bin)/python -m pytest -q -n 2 tests/acceptance/faults --durations=10
+
+flower: $(VENV)/.test ## Flower in a browser during 500 jobs: pictures in REVOQ_TEST_PICTURES, no secret in any page
+	REVOQ_TEST_FLOWER=500 $(bin)/python -m pytest -q tests/acceptance/test_flower.py --durations=5
 
 batch: $(VENV)/.test ## 10,000 credentials at eight providers, faults, three killed workers: nobody is lost
 	REVOQ_TEST_BATCH=10000 $(bin)/python -m pytest -q -s tests/acceptance/test_big_batch.py --durations=5

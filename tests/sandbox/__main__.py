@@ -21,6 +21,8 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _: signals.append(received))
     with Sandbox(options.port) as sandbox:
+        if options.leak is not None:
+            leak(sandbox, options.leak)
         urls = {name: sandbox.url(name) for name in sandbox.providers}
         line = {"pretend": True, "port": sandbox.port, "base_url": sandbox.base_url, "urls": urls}
         sys.stdout.write(json.dumps(line) + "\n")
@@ -35,7 +37,21 @@ def read_options() -> argparse.Namespace:
     parser.add_argument(
         "--state", type=Path, help="a file that is kept up to date: which credentials are alive, as JSON"
     )
+    parser.add_argument(
+        "--leak",
+        type=Path,
+        metavar="FOLDER",
+        help="write two SendGrid keys: `leaked`, and `signer`, which may delete it",
+    )
     return parser.parse_args()
+
+
+def leak(sandbox: Sandbox, folder: Path) -> None:
+    """What the tutorial begins with."""
+    for name in ("leaked", "signer"):
+        file = folder / name
+        file.touch(mode=0o600)
+        file.write_text(sandbox.sendgrid.add_key(name=name).secret)
 
 
 def serve(sandbox: Sandbox, path: Path | None, signals: list[int]) -> None:
