@@ -207,6 +207,10 @@ class Loader:
                 self._tell("file", number, Fault.EDITED, f"line {number} is not as it was written")
                 count += 1
                 continue
+            if (count == 0) != (line["kind"] == "start"):
+                self._tell(
+                    "file", number, Fault.MISSING, "it begins with another line than the one that says its version"
+                )
             place = _place(line)
             chain, row = _chain(line), line["number"]
             if ended or place <= last:
