@@ -195,6 +195,7 @@ class Loader:
 
     conn: Connection
     findings: list[Finding] = field(default_factory=list)
+    _waiting: dict[Any, list[dict[str, Any]]] = field(default_factory=dict)
 
     def load(self, file: BinaryIO, *, only: str | None = None) -> None:
         """Load a file, or the lines of one kind."""
@@ -206,6 +207,10 @@ class Loader:
                 self._tell("file", number, Fault.EDITED, f"line {number} is not as it was written")
                 count += 1
                 continue
+            if (count == 0) != (line["kind"] == "start"):
+                self._tell(
+                    "file", number, Fault.MISSING, "it begins with another line than the one that says its version"
+                )
             place = _place(line)
             chain, row = _chain(line), line["number"]
             if ended or place <= last:
@@ -218,8 +223,9 @@ class Loader:
                 says = f"it was written with {row} lines before the last, and has {count}"
                 self._tell("file", number, Fault.MISSING, says)
             elif line["kind"] in INTO and only in {None, line["kind"]}:
-                self._insert(line, number)
+                self._insert(line)
             count += 1
+        self._flush()
         if last[0] < 0 or not ended:
             self._tell("file", count + 1, Fault.CUT, "it ends before its last line")
 
@@ -234,11 +240,17 @@ class Loader:
         if rows := [row for row in told.values() if row["head"] not in back]:
             self.conn.execute(insert(seams), rows)
 
-    def _insert(self, line: Line, number: int) -> None:
+    def _insert(self, line: Line) -> None:
         table, row = INTO[line["kind"]](line)
-        if self.conn.execute(INSERTS[table], row).rowcount == 0:
-            place = f"{line['kind']} {line['number']}"
-            self._tell(_chain(line), line["number"], Fault.INSERTED, f"line {number} is a second {place}")
+        self._waiting.setdefault(table, []).append(row)
+        if len(self._waiting[table]) >= PAGE:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Write what has come together. A second row in one place was told already, and is left out."""
+        for table, rows in self._waiting.items():
+            self.conn.execute(insert(table).prefix_with("OR IGNORE"), rows)
+        self._waiting.clear()
 
     def _tell(self, chain: str, number: int, fault: Fault, says: str) -> None:
         if len(self.findings) < MOST:
@@ -271,7 +283,6 @@ def _head(line: Line) -> tuple[Any, dict[str, Any]]:
     return heads, {"number": line["number"], "statement": text, "signature": line["signature"]}
 
 
-INSERTS = {table: insert(table).prefix_with("OR IGNORE") for table in (audit, seals, heads)}
 INTO: dict[str, Callable[[Line], tuple[Any, dict[str, Any]]]] = {"row": _row, "seal": _seal, "head": _head}
 
 # ── verifying ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -204,6 +204,15 @@ def test_every_change_is_found(trail: Trail, part: int) -> None:
 
 
 @pytest.mark.parametrize("form", Form)
+def test_without_its_first_line(trail: Trail, form: Form) -> None:
+    """The line that says the version is missed, however well that is covered."""
+    lines = trail.files[form].splitlines(keepends=True)
+    first = next(number for number, line in enumerate(lines) if b"start" in line)
+    (found,) = trail.verify(b"".join(cover(lines, lines[:first] + lines[first + 1 :])))
+    assert (found.chain, found.fault) == ("file", Fault.MISSING)
+
+
+@pytest.mark.parametrize("form", Form)
 def test_first_wrong_row(trail: Trail, form: Form) -> None:
     """It is said which row is wrong, and how."""
     lines = trail.files[form].splitlines(keepends=True)
