@@ -25,7 +25,8 @@ schedule     name intent rule connection when timezone state says last{due state
              ended_at targets{…}} next overdue[…] targets[target of a slot]
 target of a  target name subject role canary state age job says started_at ended_at
 slot
-slot         schedule due closes new
+slot         schedule due new
+slot's end   schedule due state says targets[target of a slot]
 slot dry run dry_run schedule intent rule connection held targets[{target name subject role age canary would why}]
 rule         id name provider aliases secret variables[…] revokes probes file line; shown alone also about pattern
              also_kills residual cannot unverified references steps notices sections[{title sentences}]

@@ -364,6 +364,8 @@ def test_a_worker_killed_at_any_message_loses_no_key(
     """Side by side and in place: at the end one key works, and it is the one in the sink."""
     if way not in lines[0].ways:
         pytest.skip("nothing goes over a wire to SQLite")
+    if not ALL and lines[0].ledger == "sqlite":
+        pytest.skip("a few edges of these ways are tried on PostgreSQL; make edges tries all, on both")
     try_edges(lines, rule, way, None, record_property, f"{rule}, {lines[0].ledger}: to the {way}")
 
 
