@@ -115,4 +115,6 @@ class Tap(BaseRequestHandler):
                 if self.doomed is not None and self.trap.springs(self.doomed, When.AFTER):
                     return
                 self.request.sendall(chunk)
+        # Also where the server has reset the connection: its client must not wait for an answer for ever.
+        with suppress(OSError):
             self.request.shutdown(socket.SHUT_RDWR)
