@@ -286,7 +286,7 @@ def check_rule(rule: Rule, provider: Provider | None) -> list[Mistake]:
         known |= {name for step in rule.rotation.target for name in step.extract}
     if rule.listing is not None:
         listed = frozenset({SUBJECT, *rule.variables})
-        checks.request(("listing", "request"), rule.listing.request, listed)
+        checks.action(("listing",), rule.listing, listed)
         checks.select(("listing", "select"), rule.listing.select, listed)
         checks.names(("listing", "variables"), rule.listing.variables, rule.variables)
     rotated = frozenset(name for step in _steps_of_rotation(rule) for name in step.extract)

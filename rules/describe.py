@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from rules.errors import BadInput
+from rules.leaving import lists_a_person
 from rules.lifecycle import Intent
 from rules.loader import LoadedRule, hosts_of
 from rules.plan import ACTOR, TOKEN, WAY_BACK, Plan, Planned, Purpose, groups_of, names_of_action, part_of
@@ -467,7 +468,7 @@ def _lists(rule: Rule) -> Iterator[str]:
     """What `revoq credentials list` shows by this rule."""
     if rule.listing is None:
         return
-    whose = "of the person that --subject names" if "SUBJECT" in rule.listing.request.url else "of the account"
+    whose = "of the person that --subject names" if lists_a_person(rule) else "of the account"
     fields = ", ".join(rule.listing.select.show) or "nothing but the id"
     yield f"The credentials {whose}, by revoq credentials list; of each row it shows {fields}."
 

@@ -13,8 +13,8 @@ from typing import Any
 from rules.checks import SUBJECT
 from rules.errors import BadInput
 from rules.naming import naming_variable
+from rules.plan import names_of_action
 from rules.schema import Rule
-from rules.template import compile_template
 from rules.units import SECOND
 
 
@@ -68,7 +68,7 @@ def _route(rule: Rule) -> Route | None:
 
 def lists_a_person(rule: Rule) -> bool:
     """Whether its listing is of one person's credentials."""
-    return rule.listing is not None and SUBJECT in compile_template(rule.listing.request.url).names
+    return rule.listing is not None and SUBJECT in names_of_action(rule.listing.action)
 
 
 def machine_rules(rules: Iterable[Rule], provider: str) -> list[Rule]:

@@ -11,23 +11,22 @@ from rules.schema.base import Duration, Model, Name
 from rules.schema.detection import Confidence, DependsOn, PatternRequirements
 from rules.schema.looks import AnyProbe, ProbeContent, Recognition, Verification
 from rules.schema.recorded import Recorded
-from rules.schema.request import Request
 from rules.schema.revocation import AwsRevocation, Revocation, steps_of
 from rules.schema.rotation import Rotation
 from rules.schema.select import Select
-from rules.schema.steps import Step
+from rules.schema.steps import Acting, Step
 from rules.schema.variables import Subject, Variable
 
 
-class Listing(Model):
+class Listing(Acting):
     """Ours: what exists for an account, or for the person whom SUBJECT names, read to its end and never acted on.
 
+    It is read by a GET, or by the `list` of AWS.
     A schedule chooses by what the rows say: `name`, `role`, `created` and `used` (when it was last used) each say which
     of the shown fields that is; `made_by` is the one that says which person made a machine's credential. `variables`
     says which of the rule's variables are filled from which of the shown fields, for a job about a row.
     """
 
-    request: Request
     select: Select
     name: str | None = None
     role: str | None = None
@@ -38,8 +37,13 @@ class Listing(Model):
 
     @model_validator(mode="after")
     def _only_reads(self) -> Self:
-        if self.request.method.upper() != "GET" or self.select.where:
-            raise ValueError("expected a GET and a select without where: a listing shows every row and changes nothing")
+        by_get = self.request is not None and self.request.method.upper() == "GET"
+        by_aws = self.aws is not None and self.aws.action == "list" and self.aws.actor
+        if not (by_get or by_aws) or self.select.where:
+            raise ValueError(
+                "expected a GET, or the connection's list of AWS, and a select without where: a listing shows every "
+                "row and changes nothing"
+            )
         fields = [self.name, self.role, self.created, self.used, self.made_by]
         hidden = [field for field in fields if field is not None and field not in self.select.show]
         if hidden:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from rules.errors import BadInput, TemplateError
 from rules.message import Answer, Prepared
@@ -16,7 +18,7 @@ from worker.connections import Account
 from worker.errors import ConnectionUnusable, ExchangeError, Trouble
 from worker.reading import unanswered, unreadable
 from worker.settings import Settings
-from worker.step import Filling, Result, Tools
+from worker.step import Filling, Result, Tools, Values
 
 ACTION = Aws
 
@@ -101,7 +103,7 @@ class AwsStep:
             case "status":
                 return self._status(amazon, user, tools)
             case "list":
-                return self._keys(amazon, user, tools)
+                return _keys(amazon, user, tools.keep)
             case "create":
                 return amazon.call("iam", "create_access_key", **user)
             case "delete":
@@ -112,7 +114,7 @@ class AwsStep:
 
     def _status(self, amazon: Amazon, user: dict[str, str], tools: Tools) -> Answer:
         """Answer with the one row that is the key's; no such row is an answer too."""
-        answer = self._keys(amazon, user, tools)
+        answer = _keys(amazon, user, tools.keep)
         said = answer.json
         if not isinstance(said, dict) or ROWS not in said:
             return answer
@@ -122,21 +124,31 @@ class AwsStep:
         error = {"Error": {"Code": "NoSuchEntity", "Message": "the user's keys are listed, and it is none"}}
         return Answer(404, answer.headers, json.dumps(error).encode())
 
-    def _keys(self, amazon: Amazon, user: dict[str, str], tools: Tools) -> Answer:
-        """Read the list to its end, and answer with all of it; an error is an answer too."""
-        marker: dict[str, str] = {}
-        rows: list[dict[str, str]] = []
-        for _ in range(PAGES):
-            answer = amazon.call("iam", "list_access_keys", **user, **marker)
-            said = answer.json
-            if not isinstance(said, dict) or ROWS not in said:
-                return answer
-            rows += said[ROWS]
-            if not said.get("IsTruncated"):
-                return Answer(answer.status, answer.headers, json.dumps({ROWS: rows}).encode())
-            marker = {"Marker": said.get("Marker", "")}
-            tools.keep()
-        raise ExchangeError(Trouble.TOO_LARGE, sent=True, says=f"the list of keys has more than {PAGES} pages")
+
+def read_list(call: Aws, values: Values, account: Account) -> Answer:
+    """Read the keys of a user for a rule's listing, to the end."""
+    if MISSING is not None:
+        raise BadInput(MISSING)
+    user, region = (compile_template(source or "").fill(values, Place.PLAIN) for source in (call.user, call.region))
+    amazon = Amazon(_keys_of(account), region, account.base_url, partial(account.send, actor=False))
+    return _keys(amazon, {"UserName": user} if user else {}, lambda: None)
+
+
+def _keys(amazon: Amazon, user: dict[str, str], keep: Callable[[], None]) -> Answer:
+    """Read the list to its end, and answer with all of it; an error is an answer too."""
+    marker: dict[str, str] = {}
+    rows: list[dict[str, str]] = []
+    for _ in range(PAGES):
+        answer = amazon.call("iam", "list_access_keys", **user, **marker)
+        said = answer.json
+        if not isinstance(said, dict) or ROWS not in said:
+            return answer
+        rows += said[ROWS]
+        if not said.get("IsTruncated"):
+            return Answer(answer.status, answer.headers, json.dumps({ROWS: rows}).encode())
+        marker = {"Marker": said.get("Marker", "")}
+        keep()
+    raise ExchangeError(Trouble.TOO_LARGE, sent=True, says=f"the list of keys has more than {PAGES} pages")
 
 
 def _keys_of(account: Account) -> Keys:
