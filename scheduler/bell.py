@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from kombu.exceptions import OperationalError
+from kombu.exceptions import ChannelError, OperationalError
 
 from scheduler.beat import CLOCK
 from worker.app import app
@@ -21,6 +21,16 @@ def ring_clock(schedule: str) -> None:
         app.send_task("slots", args=(schedule,), queue=CLOCK, retry=False)
     except (OperationalError, OSError) as error:
         raise BrokerDown(f"the broker does not answer ({type(error).__name__})") from None
+
+
+def waiting(queue: str) -> int:
+    """How many messages nobody has taken from a queue; none, where the broker cannot tell."""
+    try:
+        with app.pool.acquire(block=True, timeout=5) as connection:
+            return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
+    except (ChannelError, OperationalError, OSError):
+        # An empty queue is none to Redis.
+        return 0
 
 
 def ring(bells: Iterable[Ring]) -> None:

@@ -7,8 +7,9 @@ import threading
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from scheduler.bell import BrokerDown, ring
+from scheduler.bell import BrokerDown, ring, waiting
 from worker import delivery, restored
+from worker.app import BULK
 from worker.ledger import audit, batches, heads, moves
 from worker.runtime import Runtime
 
@@ -18,6 +19,8 @@ AT_ONCE = 500
 """Jobs that one sweep rings: more would flood the broker, and the next sweep comes in seconds."""
 WINDOW = 500
 """Jobs of one batch that are rung and unfinished at a time: an emptied broker loses no more bells than these."""
+QUEUED = 10
+"""As many times longer a batch's bell is waited for while messages wait in its queue."""
 SHREDDED_AT_ONCE = 1000
 SEALED_AT_ONCE = 5000
 delivering = threading.Lock()
@@ -30,7 +33,9 @@ def sweep(runtime: Runtime) -> int:
         log.error("batch_stopped", batch=batch)
     after, limits, share = runtime.settings.ring_after, runtime.limits, runtime.settings.incident_share
     bells = moves.ring_due(runtime.database, AT_ONCE, after, limits, share)
-    bells += batches.ring_due(runtime.database, WINDOW, after, limits, share)
+    # A message that may still lie in the queue is not lost: to ring again would only make the queue longer.
+    patience = after * QUEUED if waiting(BULK) else after
+    bells += batches.ring_due(runtime.database, WINDOW, patience, limits, share)
     batches.end_finished(runtime.database)
     if not bells:
         return 0

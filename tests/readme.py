@@ -137,6 +137,8 @@ IDENTIFIED = {
     "gitlab.project_access_token": "the row of the id that it tells, in its project",
     "oauth.token": "introspection, by the client that it was issued to",
     "okta.api_token": "itself",
+    "okta.listed_api_token": "its id",
+    "okta.user": "the user's id",
     "okta.user_sessions": "the user's id",
     "okta.user_suspension": "the user's id",
     "slack.token": "what Slack says that the token is",

@@ -15,7 +15,7 @@ from rules.planning import plan
 from rules.recheck import DONE, ENDED, Ended, Found, Kind, expiry, kinds_of, lapse_of, look_plan, series
 from rules.units import SECOND
 from worker.case import Case
-from worker.ledger import reads, rechecks
+from worker.ledger import rechecks
 from worker.ledger.moves import Also
 from worker.ledger.rechecks import Watch
 
@@ -73,13 +73,12 @@ def _watch(case: Case, verdict: Verdict) -> Watch:
     look = _look(case, verdict)
     kinds = kinds_of(case.rule, look.steps[0].uses) if look is not None else frozenset[str]()
     needed = [row for row in rechecks.kept_secrets(database, case.job.credential) if row.kind in kinds]
-    credential = reads.credential(database, case.job.credential)
     ended = Ended(
         verdict=verdict,
         at=now,
         lapses=lapse_of(case.plan, _acted_by(case)),
         can_look=look is not None,
-        expires_at=expiry(case.expires_at, credential.first_seen, case.rule),
+        expires_at=expiry(case.expires_at, case.first_seen, case.rule),
         sealed_until=min((row.created_at + within for row in needed), default=None),
     )
     chosen = case.rule.verification.recheck

@@ -5,14 +5,14 @@ It records what a step came to; which step comes next is not its affair.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from rules.decision import Record
 from rules.errors import RevoqError
 from rules.lifecycle import Outcome, Reason, Stage
 from rules.loader import LoadedRule
-from rules.plan import MAKES_KEYS, TOKEN, Plan, Planned, Purpose
+from rules.plan import CHANGES, MAKES_KEYS, TOKEN, Plan, Planned, Purpose
 from rules.recheck import DONE
 from rules.schema import Rotation
 from rules.schema.rotation import JOB
@@ -50,9 +50,10 @@ class Case(Dossier):
         self._claim, self.job = claim, claim.job
         self.acted_by: set[str] = set()
         super().__init__(runtime, Plan.from_json(self.job.plan), self.job.connection, terms_of(self.job))
-        credential = reads.credential(runtime.database, self.job.credential)
-        self.expires_at = credential.expires_at
-        self._owner = owner_of(self.job.rule, self.job.connection, credential.fingerprint)
+        self._found = reads.surroundings(runtime.database, self.job)
+        self._known = asdict(self._found.credential)
+        self.expires_at = self._found.credential.expires_at
+        self._owner = owner_of(self.job.rule, self.job.connection, self._found.credential.fingerprint)
 
     def open(self) -> None:
         """Fetch rule, connection, secrets and history.
@@ -66,7 +67,10 @@ class Case(Dossier):
         self._read_history()
 
     def record(self, planned: Planned, number: int, result: Result) -> None:
-        """Write down what a step came to, its secrets sealed in the same transaction, and go on knowing it."""
+        """Write down what a step came to, its secrets sealed in the same transaction, and go on knowing it.
+
+        A look that taught no secret shares the transaction of what comes next.
+        """
         database = self.runtime.database
         now = database.now()
         sealed = [
@@ -82,19 +86,19 @@ class Case(Dossier):
         ]
         self.learn(planned, result, now)
         self.expires_at = self.expiry() or self.expires_at
-        moves.record(
-            database,
-            self._claim,
-            number,
-            outcome=result.outcome,
-            says=result.says,
-            taken={**dict(result.taken), **dict.fromkeys(result.secrets)},
-            evidence=result.evidence,
-            retry_after=result.retry_after,
-            credential=self._told(result.outcome, now),
-            secrets=sealed,
-            staged=self._staged(planned, result),
-        )
+        told: dict[str, Any] = {
+            "outcome": result.outcome,
+            "says": result.says,
+            "taken": {**dict(result.taken), **dict.fromkeys(result.secrets)},
+            "evidence": result.evidence,
+            "retry_after": result.retry_after,
+            "credential": self._taught(result.outcome, now),
+        }
+        staged = self._staged(planned, result)
+        if sealed or staged or planned.purpose in CHANGES:
+            moves.record(database, self._claim, number, **told, secrets=sealed, staged=staged)
+        else:
+            moves.note(database, self._claim, number, **told)
 
     # ── inside ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -124,12 +128,17 @@ class Case(Dossier):
         """What was sealed for this job; one that follows another opens what is kept of the credential."""
         if self.job.options.get("kept"):
             return rechecks.kept_secrets(self.runtime.database, self.job.credential)
-        return reads.secrets_of(self.runtime.database, self.job.id)
+        return self._found.secrets
+
+    @property
+    def first_seen(self) -> int:
+        """When the ledger first heard of the credential."""
+        return self._found.credential.first_seen
 
     def _read_history(self) -> None:
-        database, job = self.runtime.database, self.job
-        self.known = reads.known(database, job.credential, self.where)
-        for step in reads.steps(database, job.id):
+        job, credential = self.job, self._found.credential
+        self.known = credential.was_alive_at(self.where)
+        for step in self._found.steps:
             if step.outcome is None or step.ended_at is None:
                 continue
             if step.drive == job.drive:
@@ -174,6 +183,13 @@ class Case(Dossier):
             told |= {"alive_at": now, "alive_where": self.where}
         told["dead_at"] = now if outcome is Outcome.DEAD else None
         return {name: value for name, value in told.items() if value is not None}
+
+    def _taught(self, outcome: Outcome, now: int) -> dict[str, Any]:
+        """The same, without what the ledger has by now."""
+        told = self._told(outcome, now)
+        new = {name: value for name, value in told.items() if self._known.get(name) != value}
+        self._known |= new
+        return new
 
     def _staged(self, planned: Planned, result: Result) -> list[Staged]:
         """The keys of the target that come to a stage by this step."""

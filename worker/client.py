@@ -25,6 +25,7 @@ import time
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def send(
     """
     url = _pin(prepared, allowed)
     origin = origin_of(url)
-    near = frozenset(origin_of(place) for place in local)
+    near = frozenset(map(_settled, local))
     if proxy is not None and origin not in near:
         _refuse_written_address(url.host)
     exchange = Exchange(
@@ -108,10 +109,14 @@ def origin_of(url: httpx.URL | str) -> str:
     return f"{parsed.scheme}://{name}" + (f":{port}" if port not in {None, DEFAULT_PORTS[parsed.scheme]} else "")
 
 
+_settled = lru_cache(maxsize=1024)(origin_of)
+"""The same for addresses of settings and rules, which are few; a request's own may hold a secret, and is not kept."""
+
+
 def _pin(prepared: Prepared, allowed: Collection[str]) -> httpx.URL:
     """Parse the address once, with the parser that the request is sent with, and hold it against what is allowed."""
     origin = origin_of(prepared.url.reveal())
-    if origin != origin_of(prepared.origin) or origin not in {origin_of(place) for place in allowed}:
+    if origin != _settled(prepared.origin) or origin not in map(_settled, allowed):
         raise ExchangeError(Trouble.HOST, sent=False, says=f"{origin} is not an address that this request may go to")
     url = httpx.URL(prepared.url.reveal())
     if url.userinfo:

@@ -47,7 +47,7 @@ class Redactor:
     def __init__(self) -> None:
         """Hold nothing."""
         self._held: Counter[str] = Counter()
-        self._longest_first: tuple[str, ...] = ()
+        self._beginnings: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     @contextmanager
@@ -62,15 +62,21 @@ class Redactor:
 
     def _count(self, forms: set[str], change: int) -> None:
         with self._lock:
-            for form in forms:
-                self._held[form] += change
-            self._held = +self._held
-            # The longest first: what is left of one form by another must not stay readable.
-            self._longest_first = tuple(sorted(self._held, key=len, reverse=True))
+            for counter, texts in ((self._held, forms), (self._beginnings, [form[:SHORTEST] for form in forms])):
+                for text in texts:
+                    counter[text] += change
+                    if not counter[text]:
+                        del counter[text]
 
     def clean(self, text: str) -> str:
         """The text with everything that is held struck out."""
-        for form in self._longest_first:
+        # With many jobs at once there are thousands of forms, and nearly no line holds one: what begins none is passed.
+        if not any(text[place : place + SHORTEST] in self._beginnings for place in range(len(text) - SHORTEST + 1)):
+            return text
+        with self._lock:
+            # The longest first: what is left of one form by another must not stay readable.
+            longest_first = sorted(self._held, key=len, reverse=True)
+        for form in longest_first:
             if form in text:
                 text = text.replace(form, MASK)
         return text

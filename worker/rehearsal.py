@@ -154,7 +154,7 @@ def _was_known(dossier: Dossier, script: Script) -> bool:
     """Whether the ledger saw it alive at the very addresses that are asked now."""
     database, rule = dossier.runtime.database, script.loaded.rule.id
     credential = reads.find_credential(database, script.fingerprint, rule, script.connection)
-    return credential is not None and reads.known(database, credential.id, dossier.where)
+    return credential is not None and credential.was_alive_at(dossier.where)
 
 
 def _take(dossier: Dossier, planned: Planned, taken: list[Taken]) -> Decision | None:

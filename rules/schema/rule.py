@@ -21,6 +21,7 @@ from rules.schema.variables import Subject, Variable
 class Listing(Acting):
     """Ours: what exists for an account, or for the person whom SUBJECT names, read to its end and never acted on.
 
+    It is read by a GET, or by the `list` of AWS.
     A schedule chooses by what the rows say: `name`, `role`, `created` and `used` (when it was last used) each say which
     of the shown fields that is; `made_by` is the one that says which person made a machine's credential. `variables`
     says which of the rule's variables are filled from which of the shown fields, for a job about a row.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, get_args
@@ -29,6 +30,8 @@ from worker.runtime import Runtime
 FAILED = 1
 WRONG_USE = 2
 SHOWN_EVERY = 100
+NICE = 10
+"""How far a loader steps back from the processor."""
 
 
 @click.command(name="offboard")
@@ -116,6 +119,8 @@ def command(  # noqa: PLR0913 - each is an option
                 _tell_plan(plan, form, too_many(runtime, found.acting))
                 return
             refuse_unplanned(runtime, found, override=override_limit)
+            # Sealing and hashing thousands of rows keeps a processor busy; an incident on this machine goes before.
+            os.nice(max(NICE - os.nice(0), 0))
             with _Counting("loaded") as step:
                 loaded = load(runtime, source, asked, found, step)
         told, lines = receipt_row(found, loaded, source.path), _lines(found, loaded, source.path)

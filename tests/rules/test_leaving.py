@@ -29,14 +29,22 @@ ITEM: dict[str, Any] = {"id": "a1", "would": "act", "verdict": None, "reason": N
 @pytest.mark.parametrize(
     ("provider", "expected"),
     [
-        ("okta", [("okta.user_sessions", Turn.NOW, False), ("okta.user_suspension", Turn.FIRST, False)]),
+        (
+            "okta",
+            [
+                ("okta.user", Turn.LAST, False),
+                ("okta.user_sessions", Turn.NOW, False),
+                ("okta.user_suspension", Turn.FIRST, False),
+            ],
+        ),
+        ("aws", [("aws.access_key", Turn.NOW, True)]),
         ("pangolin", [("pangolin.token", Turn.NOW, True)]),
         ("jupyterhub", [("jupyterhub.listed_token", Turn.NOW, True)]),
         ("gitlab", [("gitlab.listed_token", Turn.NOW, True)]),
     ],
 )
 def test_routes(provider: str, expected: list[tuple[str, Turn, bool]]) -> None:
-    """A rule serves a subject where it can name what nobody hands in; Okta keeps them out before anything else."""
+    """A rule serves a subject where it can name what nobody hands in; Okta keeps them out first, and ends them last."""
     found = [(route.rule.id, route.turn, route.listed) for route in routes(RULES.values(), provider)]
 
     assert sorted(found) == expected
@@ -52,6 +60,7 @@ def test_no_route(provider: str) -> None:
 def test_machines_are_not_persons() -> None:
     """The list of a whole account is where machines are looked for, and not a person's own."""
     assert [rule.id for rule in machine_rules(RULES.values(), "pangolin")] == ["pangolin.service_user"]
+    assert [rule.id for rule in machine_rules(RULES.values(), "okta")] == ["okta.listed_api_token"]
     assert machine_rules(RULES.values(), "jupyterhub") == []
 
 

@@ -200,6 +200,13 @@ def _insert(
         conn.execute(insert(audit_rows), entries)
     if sealed:
         conn.execute(insert(secrets), sealed)
+    said = [
+        moves.word_of(new, known[_key(new)])
+        for new, first, _ in openings
+        if first.job in inserted and (new.provider_id is not None or new.subject is not None)
+    ]
+    if said:
+        conn.execute(sql.FILL_GAPS, said)
     return [new for new, first, _ in openings if first.job not in inserted]
 
 

@@ -10,11 +10,11 @@ job, credential, secrets, rechecks, global chain, counters.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, select, update
+from sqlalchemy import Connection, RowMapping, and_, func, select, update
 
 from rules.errors import BadInput, MoveRefused
 from rules.lifecycle import FORCIBLE, MOVES, OPEN, Outcome, Reason, State, StepState, Verdict
@@ -35,6 +35,7 @@ from worker.ledger.rows import (
     Hold,
     Job,
     NewJob,
+    Noted,
     Ring,
     SealedSecret,
     Staged,
@@ -85,9 +86,12 @@ MATTER = (
 """What was asked: told by a chain's first row alone."""
 REQUEST = ("ticket", "owner", "cause", "queue", "priority")
 """For what reason it was asked, and how urgently: told by the first row and by every join."""
+ENDED_STEP = f"step {StepState.INTENDED}→{StepState.DONE}"
 LEARNED = frozenset({"provider_id", "subject", "expires_at", "alive_at", "alive_where", "dead_at"})
 """What a step may teach about its credential."""
 
+Event = tuple[int, str, Mapping[str, Any]]
+"""One row of a job's chain: the moment, what happened, and what is told of it."""
 Also = Callable[[Connection, int], None]
 """What else is written in the transaction that ends a claim; it is given the moment."""
 
@@ -143,10 +147,8 @@ def _open(db: Database, conn: Connection, new: NewJob, credential: str, at: int)
     if conn.scalar(sql.insert_unless_there(conn.dialect.name, jobs), row) is None:
         return None
     audit.write(conn, first)
-    # What is known of the credential already was learned from the provider; a requester's word only fills gaps.
     if new.provider_id is not None or new.subject is not None:
-        said = {"this": credential, "its_provider_id": new.provider_id, "its_subject": new.subject}
-        conn.execute(sql.FILL_GAPS, said)
+        conn.execute(sql.FILL_GAPS, word_of(new, credential))
     _keep(conn, new.secrets, job=first.job, credential=credential)
     return first.job
 
@@ -171,6 +173,11 @@ def opening(db: Database, new: NewJob, credential: str, at: int) -> tuple[audit.
         **_head(first),
     }
     return first, row
+
+
+def word_of(new: NewJob, credential: str) -> dict[str, Any]:
+    """What the requester says of the credential: it fills gaps, since what is known was learned from the provider."""
+    return {"this": credential, "its_provider_id": new.provider_id, "its_subject": new.subject}
 
 
 def join(conn: Connection, new: NewJob, credential: str, at: int) -> str | None:
@@ -239,14 +246,13 @@ def claim(db: Database, job_id: str, *, lease: float, worker: str) -> Claim | No
     with db.begin() as conn:
         at = db.now()
         # Of two that come at once, the second waits for the row's lock and then finds that it is due no more.
-        trial = conn.scalar(sql.TRY_ACCOUNT, {"this": job_id, "moment": at, "trial_until": at + _micros(lease)})
-        find = sql.LOCK_DUE_JOB if trial is None else sql.LOCK_TRIAL_JOB
-        row = conn.execute(find, {"this": job_id, "moment": at}).mappings().one_or_none()
+        row, trial = conn.execute(sql.LOCK_DUE_JOB, {"this": job_id, "moment": at}).mappings().one_or_none(), False
         if row is None:
-            if trial is not None:
-                conn.execute(sql.GIVE_TRIAL_BACK, {"this": trial, "moment": at})
+            row, trial = _on_trial(conn, job_id, at, lease), True
+        if row is None:
             return None
-        job = job_of(row)
+        troubled = trial or bool(row["troubled"])
+        job = job_of({name: value for name, value in row.items() if name != "troubled"})
         permit(job.state, State.RUNNING)
         last, lost = _lose_intended(conn, job.id, at) if job.fence else (0, ())
         taken_over = job.state is State.RUNNING
@@ -269,11 +275,21 @@ def claim(db: Database, job_id: str, *, lease: float, worker: str) -> Claim | No
         )
         conn.execute(sql.CHANGE_JOB, {"this": job.id, **changes, **_head(told)})
         audit.write(conn, told)
-        troubled = conn.scalar(sql.HAS_FAILED, {"this": job.account}) is True
         counters.add(conn, Counter.WORKERS_LOST, int(taken_over))
     job = replace(job, **changes, **_head(told))
     until = at + _micros(lease)
-    return Claim(job, worker, lease, job.fence, until, told.head, last, lost, troubled, trial is not None)
+    return Claim(job, worker, lease, job.fence, until, told.head, last, lost, troubled, trial)
+
+
+def _on_trial(conn: Connection, job_id: str, at: int, lease: float) -> RowMapping | None:
+    """The same for the one job with which an account is tried again that was left alone. No row is locked before."""
+    account = conn.scalar(sql.TRY_ACCOUNT, {"this": job_id, "moment": at, "trial_until": at + _micros(lease)})
+    if account is None:
+        return None
+    row = conn.execute(sql.LOCK_TRIAL_JOB, {"this": job_id, "moment": at}).mappings().one_or_none()
+    if row is None:
+        conn.execute(sql.GIVE_TRIAL_BACK, {"this": account, "moment": at})
+    return row
 
 
 def _lose_intended(conn: Connection, job: str, at: int) -> tuple[int, tuple[int, ...]]:
@@ -295,6 +311,8 @@ def intend(
 ) -> int:
     """Write a step down before it is taken, and extend the claim by `lease` seconds (its own length where None).
 
+    What the step before came to is written in the same transaction, where `note` left it to that.
+
     Returns the step's number. A mutating step raises Held, and is not written, while a hold is on: once `hold_on` has
     returned, no such step gets past here.
     """
@@ -306,7 +324,8 @@ def intend(
         until = at + _micros(claim.lease if lease is None else lease)
         changes = {"lease_until": until, **({"acted": True} if mutating else {})}
         facts = {"step": number, "name": name, "purpose": purpose, "mutating": mutating}
-        told = _advance(conn, claim, at, f"step→{StepState.INTENDED}", changes, facts, unless_held=mutating)
+        event = (at, f"step→{StepState.INTENDED}", facts)
+        told = _advance(db, conn, claim, changes, [event], claim.noted, unless_held=mutating)
         row = {
             "job": claim.job.id,
             "number": number,
@@ -320,13 +339,38 @@ def intend(
             "started_at": at,
         }
         conn.execute(sql.ADD_STEP, row)
-    claim.head, claim.lease_until, claim.steps = told.head, until, number
+    claim.head, claim.lease_until, claim.steps, claim.noted = told.head, until, number, None
     return number
 
 
-def record(  # noqa: PLR0913 - a step's whole result
-    db: Database,
-    claim: Claim,
+def record(db: Database, claim: Claim, number: int, *, lease: float | None = None, **result: Any) -> None:
+    """Write down what a step came to, and extend the claim.
+
+    `result` is what `note` takes, and beside that `secrets` that the step took out of an answer, sealed, and `staged`,
+    the keys of a rotation that came to a stage by it.
+    """
+    _record(db, claim, _noted(db.now(), number, **result), lease)
+
+
+def note(db: Database, claim: Claim, number: int, **result: Any) -> None:
+    """Keep what a step came to for this claim's next write, whose transaction it then shares.
+
+    Only for a step that changed nothing: whoever dies before that write has lost an answer that can be asked for again.
+    `result` is the outcome, what it `says`, and as far as there is any: what was `taken` out of the answer, the
+    `evidence`, `retry_after` in seconds, and of the `credential` what was learned (LEARNED names).
+    """
+    claim.noted = _noted(db.now(), number, **result)
+
+
+def _record(db: Database, claim: Claim, noted: Noted, lease: float | None) -> None:
+    with db.begin() as conn:
+        until = db.now() + _micros(claim.lease if lease is None else lease)
+        told = _advance(db, conn, claim, {"lease_until": until}, [], noted)
+    claim.head, claim.lease_until, claim.noted = told.head, until, None
+
+
+def _noted(  # noqa: PLR0913 - a step's whole result
+    at: int,
     number: int,
     *,
     outcome: Outcome,
@@ -337,37 +381,32 @@ def record(  # noqa: PLR0913 - a step's whole result
     credential: Mapping[str, Any] | None = None,
     secrets: Sequence[SealedSecret] = (),
     staged: Sequence[Staged] = (),
-    lease: float | None = None,
-) -> None:
-    """Write down what a step came to, and extend the claim.
-
-    `retry_after` is in seconds. `credential` is what was learned of it: LEARNED names. `secrets` are what the step took
-    out of an answer, sealed; `staged` the keys of a rotation that came to a stage by it.
-    """
+) -> Noted:
     learned = _learned(credential)
-    result = {
+    row = {
+        "my_number": number,
         "state": StepState.DONE,
         "outcome": outcome,
         "says": plain(says),
         "taken": _copied(taken),
         "evidence": _copied(evidence),
         "retry_after": None if retry_after is None else _micros(retry_after),
+        "ended_at": at,
     }
-    with db.begin() as conn:
-        at = db.now()
-        until = at + _micros(claim.lease if lease is None else lease)
-        facts = {"step": number, "outcome": outcome, "says": plain(says), "evidence": _digest(evidence), **learned}
-        facts |= {"keys": stages.told(staged)} if staged else {}
-        event = f"step {StepState.INTENDED}→{StepState.DONE}"
-        told = _advance(conn, claim, at, event, {"lease_until": until}, facts)
-        mine = {"this": claim.job.id, "my_number": number}
-        if conn.execute(sql.END_STEP, {**mine, **result, "ended_at": at}).rowcount == 0:
-            raise MoveRefused(f"step {number} of {claim.job.id} was not intended, or has its result already")
-        if learned:
-            conn.execute(sql.LEARN, {"this": claim.job.credential, **learned})
-        stages.put(db, conn, claim.job, staged, at)
-        _keep(conn, secrets, job=claim.job.id, credential=claim.job.credential)
-    claim.head, claim.lease_until = told.head, until
+    facts = {"step": number, "outcome": outcome, "says": plain(says), "evidence": _digest(evidence), **learned}
+    facts |= {"keys": stages.told(staged)} if staged else {}
+    return Noted(at, row, facts, learned, secrets, staged)
+
+
+def _end_step(db: Database, conn: Connection, claim: Claim, noted: Noted) -> None:
+    if conn.execute(sql.END_STEP, {"this": claim.job.id, **noted.row}).rowcount == 0:
+        raise MoveRefused(
+            f"step {noted.row['my_number']} of {claim.job.id} was not intended, or has its result already"
+        )
+    if noted.learned:
+        conn.execute(sql.LEARN, {"this": claim.job.credential, **noted.learned})
+    stages.put(db, conn, claim.job, noted.staged, noted.at)
+    _keep(conn, noted.secrets, job=claim.job.id, credential=claim.job.credential)
 
 
 def _learned(credential: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -441,11 +480,13 @@ def give_back(db: Database, claim: Claim, why: str) -> None:
 
 
 def extend(db: Database, claim: Claim, lease: float, *, unless_held: bool = False) -> None:
-    """Move the claim's end to `lease` seconds from now. Not a move: it leaves no row.
+    """Move the claim's end to `lease` seconds from now. Not a move: it leaves no row, but what was noted is written.
 
     `unless_held` is for a step that sends several requests which change something: before each one it raises Held where
     a hold was put on meanwhile.
     """
+    if claim.noted is not None:
+        _record(db, claim, claim.noted, lease)
     with db.begin() as conn:
         move, extra = sql.CHANGE_MINE, {}
         if unless_held:
@@ -474,37 +515,51 @@ def _leave(
         at = db.now()
         stamps = {"ended_at": at} if after not in OPEN else {"not_before": at} if after is State.QUEUED else {}
         row = {"state": after, "lease_until": None, **stamps, **changes}
-        told = _advance(conn, claim, at, f"{State.RUNNING}→{after}", row, facts)
+        told = _advance(db, conn, claim, row, [(at, f"{State.RUNNING}→{after}", facts)], claim.noted)
         _hasten(conn, claim.job.id, shred_by)
         if also is not None:
             also(conn, at)
-    claim.head = told.head
+    claim.head, claim.noted = told.head, None
 
 
 def _advance(
+    db: Database,
     conn: Connection,
     claim: Claim,
-    at: int,
-    event: str,
     changes: Mapping[str, Any],
-    facts: Mapping[str, Any],
+    events: Sequence[Event],
+    noted: Noted | None,
     *,
     unless_held: bool = False,
 ) -> audit.Entry:
-    """Change the claimed row and add to its chain, or raise: ClaimLost, or Held where a hold may speak against it."""
+    """Change the claimed row and add to its chain, or raise: ClaimLost, or Held where a hold may speak against it.
+
+    What was noted goes before, so that one UPDATE moves the head past all of it.
+    """
     # At first with the head as our last write left it: nobody else writes to this chain, except who joins the job.
     # Where the count is 0 somebody did, or took the job over, or there is a hold; the lock tells which.
     move, extra = sql.ADVANCE, {}
     if unless_held:
         move, extra = sql.ADVANCE_UNLESS_HELD, {"my_connection": claim.job.connection}
+    events = events if noted is None else [(noted.at, ENDED_STEP, noted.facts), *events]
     for find_head in (_remembered_head, _locked_head):
         head = find_head(conn, claim)
-        told = audit.entry(head, job=claim.job.id, at=at, event=event, actor=claim.worker, fence=claim.fence, **facts)
-        row = {**changes, **_head(told), **_mine(claim), "my_head": head.number, **extra}
+        told = list(_tell(claim, head, events))
+        row = {**changes, **_head(told[-1]), **_mine(claim), "my_head": head.number, **extra}
         if conn.execute(move, row).rowcount:
-            audit.write(conn, told)
-            return told
+            for each in told:
+                audit.write(conn, each)
+            if noted is not None:
+                _end_step(db, conn, claim, noted)
+            return told[-1]
     raise Held(_why_held(conn, claim.job.connection))
+
+
+def _tell(claim: Claim, head: Head, events: Iterable[Event]) -> Iterator[audit.Entry]:
+    for at, event, facts in events:
+        told = audit.entry(head, job=claim.job.id, at=at, event=event, actor=claim.worker, fence=claim.fence, **facts)
+        head = told.head
+        yield told
 
 
 def _remembered_head(_conn: Connection, claim: Claim) -> Head:

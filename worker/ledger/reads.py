@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, exists, func, or_, select, tuple_
+from sqlalchemy import Connection, RowMapping, Select, func, or_, select, tuple_
 
 from rules.lifecycle import OPEN, Intent, State, Verdict
 from worker.errors import UnknownJob
+from worker.ledger import statements as sql
 from worker.ledger import tables
 from worker.ledger.audit import count_unsealed
 from worker.ledger.database import Database
@@ -22,6 +23,7 @@ from worker.ledger.rows import (
     JobLine,
     SealedSecret,
     Step,
+    Surroundings,
     Vitals,
     audit_row_of,
     credential_of,
@@ -33,7 +35,6 @@ from worker.ledger.statements import is_due
 
 LINE = tuple(column for column in tables.jobs.c if column.name in JobLine.__slots__)
 """What a listing needs of a job: no plan, no inputs."""
-SEALED = tuple(column for column in tables.secrets.c if column.name in SealedSecret.__slots__)
 NAMED = 5
 """How many jobs are named where a prefix fits several."""
 
@@ -130,16 +131,35 @@ def _lines(db: Database, query: Select[Any]) -> list[JobLine]:
 
 def steps(db: Database, job_id: str) -> list[Step]:
     """Everything that was done for a job, in order, over all its drives."""
-    query = select(tables.steps).where(tables.steps.c.job == job_id).order_by(tables.steps.c.number)
     with db.read() as conn:
-        return [step_of(row) for row in conn.execute(query).mappings()]
+        return _steps(conn, job_id)
 
 
 def credential(db: Database, credential_id: str) -> Credential:
     """What is known of a credential by now."""
-    query = select(tables.credentials).where(tables.credentials.c.id == credential_id)
     with db.read() as conn:
-        return credential_of(conn.execute(query).mappings().one())
+        return _credential(conn, credential_id)
+
+
+def surroundings(db: Database, claimed: Job) -> Surroundings:
+    """What belongs to a job that was claimed, in one look."""
+    with db.read() as conn:
+        # Nothing was done yet under the first fence.
+        done = _steps(conn, claimed.id) if claimed.fence > 1 else []
+        return Surroundings(_credential(conn, claimed.credential), _secrets(conn, claimed.id), done)
+
+
+def _steps(conn: Connection, job_id: str) -> list[Step]:
+    return [step_of(row) for row in conn.execute(sql.STEPS_OF_JOB, {"this": job_id}).mappings()]
+
+
+def _credential(conn: Connection, credential_id: str) -> Credential:
+    return credential_of(conn.execute(sql.CREDENTIAL, {"this": credential_id}).mappings().one())
+
+
+def _secrets(conn: Connection, job_id: str) -> list[SealedSecret]:
+    rows = conn.execute(sql.SECRETS_OF_JOB, {"this": job_id}).mappings()
+    return list({row["kind"]: SealedSecret(**row) for row in rows}.values())
 
 
 def find_credential(db: Database, fingerprint: str, rule: str, connection: str) -> Credential | None:
@@ -180,21 +200,10 @@ def open_job(db: Database, credential_id: str, intent: Intent) -> str | None:
         return conn.scalar(query)
 
 
-def known(db: Database, credential_id: str, where: str) -> bool:
-    """Whether the credential was ever seen alive at these base URLs: evidence that this account knew it."""
-    columns = tables.credentials.c
-    seen = exists().where(columns.id == credential_id, columns.alive_at.is_not(None), columns.alive_where == where)
-    with db.read() as conn:
-        return conn.scalar(select(seen)) is True
-
-
 def secrets_of(db: Database, job_id: str) -> list[SealedSecret]:
     """The newest secret of each kind that a job holds; it may be shredded by now."""
-    columns = tables.secrets.c
-    query = select(*SEALED).where(columns.job == job_id).order_by(columns.created_at, columns.id)
     with db.read() as conn:
-        newest = {row["kind"]: SealedSecret(**row) for row in conn.execute(query).mappings()}
-    return list(newest.values())
+        return _secrets(conn, job_id)
 
 
 def audit_rows(db: Database, job_id: str | None, limit: int, after: AuditRow | None = None) -> list[AuditRow]:

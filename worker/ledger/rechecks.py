@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, and_, exists, func, insert, select, update
+from sqlalchemy import BigInteger, Connection, RowMapping, and_, bindparam, exists, func, insert, select, update
 
 from rules.lifecycle import OPEN, Intent, State, Verdict
 from rules.recheck import Due, Found, Kind, Past
@@ -19,7 +19,7 @@ from rules.units import SECOND
 from worker.ledger import moves
 from worker.ledger.database import Database, Lock, lock
 from worker.ledger.rows import Job, NewJob, SealedSecret, Submitted
-from worker.ledger.statements import locking
+from worker.ledger.statements import MOMENT, SEALED, THIS, locking
 from worker.ledger.tables import credentials, jobs, rechecks, secrets
 
 DAY = 86_400 * SECOND
@@ -27,7 +27,27 @@ FAMILY = frozenset({Intent.REVOKE, Intent.RECHECK, Intent.RESTORE})
 """The jobs whose secrets are those of the credential itself."""
 AT_WORK = FAMILY - {Intent.RECHECK} | {Intent.ROTATE}
 """While a job of such an intent is at work, what a look would find is of no meaning."""
-SEALED = tuple(column for column in secrets.c if column.name in SealedSecret.__slots__)
+# Built once, since they run at the end of every job; the parameters are named as in `statements`.
+LOCK_CREDENTIAL = locking(select(credentials.c.id).where(credentials.c.id == THIS))
+ITS_FAMILY = select(jobs.c.id).where(jobs.c.credential == THIS, jobs.c.intent.in_(sorted(FAMILY)))
+RELEASE = update(secrets).where(
+    secrets.c.job.in_(ITS_FAMILY.where(jobs.c.state.not_in(sorted(OPEN)))),
+    secrets.c.shredded_at.is_(None),
+    secrets.c.shred_by > MOMENT,
+)
+KEEP_UNTIL = update(secrets).where(secrets.c.id == THIS).values(shred_by=bindparam("shred_by", type_=BigInteger))
+STILL_SEALED = (
+    select(*SEALED)
+    .where(secrets.c.job.in_(ITS_FAMILY), secrets.c.ciphertext.is_not(None), secrets.c.shred_by > MOMENT)
+    .order_by(secrets.c.created_at, secrets.c.id)
+)
+STOP = (
+    update(rechecks)
+    .where(rechecks.c.credential == THIS, rechecks.c.job.is_(None), rechecks.c.ended_at.is_(None))
+    .values(found=Found.STOPPED)
+)
+HIGHEST = select(func.max(rechecks.c.number)).where(rechecks.c.credential == THIS)
+ADD = insert(rechecks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +84,7 @@ class Watch:
 
     def begin(self, conn: Connection, at: int, *, job: Job) -> None:
         """Replace the credential's series by this one, and keep what its looks need."""
-        conn.execute(locking(select(credentials.c.id).where(credentials.c.id == job.credential)))
+        conn.execute(LOCK_CREDENTIAL, {"this": job.credential})
         _keep_sealed(conn, job.credential, self, at)
         _stop(conn, job.credential, at)
         add = {"credential": job.credential, "after": job.id, "lapsed_at": self.lapsed_at}
@@ -76,7 +96,7 @@ class Watch:
 
 def end_look(conn: Connection, at: int, *, job: Job, found: Found) -> None:
     """Write down what a look came to. What came back is looked at no further, and what lapsed is due to be repeated."""
-    conn.execute(locking(select(credentials.c.id).where(credentials.c.id == job.credential)))
+    conn.execute(LOCK_CREDENTIAL, {"this": job.credential})
     asked = select(rechecks).where(rechecks.c.job == job.id, rechecks.c.kind == Kind.LOOK)
     rows = conn.execute(asked.order_by(rechecks.c.number)).mappings().all()
     open_ones = and_(rechecks.c.job == job.id, rechecks.c.ended_at.is_(None))
@@ -93,9 +113,7 @@ def end_look(conn: Connection, at: int, *, job: Job, found: Found) -> None:
 
 def release(conn: Connection, credential: str, at: int) -> None:
     """The last look was taken: what it needed is to be shredded. What an open job was given stays its own."""
-    ended = _family(credential).where(jobs.c.state.not_in(sorted(OPEN)))
-    kept = and_(secrets.c.job.in_(ended), secrets.c.shredded_at.is_(None), secrets.c.shred_by > at)
-    conn.execute(update(secrets).where(kept).values(shred_by=at))
+    conn.execute(RELEASE, {"this": credential, "moment": at, "shred_by": at})
 
 
 def _keep_sealed(conn: Connection, credential: str, watch: Watch, at: int) -> None:
@@ -105,22 +123,20 @@ def _keep_sealed(conn: Connection, credential: str, watch: Watch, at: int) -> No
         return
     newest = {row.kind: row for row in _sealed(conn, credential, at) if row.kind in watch.kinds}
     release(conn, credential, at)
-    for row in newest.values():
-        until = min(watch.until, row.created_at + watch.within)
-        conn.execute(update(secrets).where(secrets.c.id == row.id).values(shred_by=until))
+    dates = [{"this": row.id, "shred_by": min(watch.until, row.created_at + watch.within)} for row in newest.values()]
+    if dates:
+        conn.execute(KEEP_UNTIL, dates)
 
 
 def _stop(conn: Connection, credential: str, at: int) -> None:
     """End the rows of a credential for which no job was started."""
-    waiting = and_(rechecks.c.credential == credential, rechecks.c.job.is_(None), rechecks.c.ended_at.is_(None))
-    conn.execute(update(rechecks).where(waiting).values(found=Found.STOPPED, ended_at=at))
+    conn.execute(STOP, {"this": credential, "ended_at": at})
 
 
 def _add(conn: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     if rows:
-        highest = select(func.max(rechecks.c.number)).where(rechecks.c.credential == rows[0]["credential"])
-        first = (conn.scalar(highest) or 0) + 1
-        conn.execute(insert(rechecks), [{**row, "number": number} for number, row in enumerate(rows, start=first)])
+        first = (conn.scalar(HIGHEST, {"this": rows[0]["credential"]}) or 0) + 1
+        conn.execute(ADD, [{**row, "number": number} for number, row in enumerate(rows, start=first)])
 
 
 def _is_watched(conn: Connection, credential: str) -> bool:
@@ -257,13 +273,7 @@ def kept_secrets(db: Database, credential: str) -> list[SealedSecret]:
 
 
 def _sealed(conn: Connection, credential: str, at: int) -> list[SealedSecret]:
-    whole = and_(secrets.c.job.in_(_family(credential)), secrets.c.ciphertext.is_not(None), secrets.c.shred_by > at)
-    query = select(*SEALED).where(whole).order_by(secrets.c.created_at, secrets.c.id)
-    return [SealedSecret(**row) for row in conn.execute(query).mappings()]
-
-
-def _family(credential: str) -> Any:
-    return select(jobs.c.id).where(jobs.c.credential == credential, jobs.c.intent.in_(sorted(FAMILY)))
+    return [SealedSecret(**row) for row in conn.execute(STILL_SEALED, {"this": credential, "moment": at}).mappings()]
 
 
 def _read(db: Database, which: Any) -> list[Recheck]:

@@ -16,6 +16,7 @@ URGENT = "urgent"
 """The queue of incidents."""
 EVERYTHING = "*"
 """The connection whose hold stops every connection."""
+Row = RowMapping | dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,21 @@ class Head(NamedTuple):
     hash: str
 
 
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """What a step came to, on its way to the ledger: the step's columns, the facts of its audit row, what it brought.
+
+    `learned` are columns of the credential; of `secrets` and `staged` see `moves.record`.
+    """
+
+    at: int
+    row: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    learned: Mapping[str, Any]
+    secrets: Sequence[SealedSecret] = ()
+    staged: Sequence[Staged] = ()
+
+
 @dataclass(slots=True)
 class Claim:
     """A worker's hold on one job, until `lease_until`; every write under it repeats the fence.
@@ -154,6 +170,7 @@ class Claim:
     lost: tuple[int, ...] = ()  # steps that the worker before left without an answer
     troubled: bool = False  # its account has failed lately: the next success is worth telling
     trial: bool = False  # its account was left alone, and is tried again with this job
+    noted: Noted | None = None  # what the last step came to, where that goes with the next write
 
 
 class Ring(NamedTuple):
@@ -242,6 +259,19 @@ class Credential:
     stage: Stage | None
     staged_at: int | None
     target: str | None
+
+    def was_alive_at(self, where: str) -> bool:
+        """Whether it was ever seen alive at these base URLs: evidence that this account knew it."""
+        return self.alive_at is not None and self.alive_where == where
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What belongs to a job and is not in its row; of secrets the newest of each kind."""
+
+    credential: Credential
+    secrets: list[SealedSecret]
+    steps: list[Step]
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,7 +414,7 @@ def credential_row(identifier: str, key: NewJob | Staged, rule: str, connection:
     }
 
 
-def job_of(row: RowMapping) -> Job:
+def job_of(row: Row) -> Job:
     """A row of `jobs` with its words as what they are."""
     return Job(**_with_words(row))
 
@@ -394,7 +424,7 @@ def line_of(row: RowMapping) -> JobLine:
     return JobLine(**_with_words(row))
 
 
-def _with_words(row: RowMapping) -> dict[str, Any]:
+def _with_words(row: Row) -> dict[str, Any]:
     values: dict[str, Any] = {str(name): value for name, value in row.items()}
     values["intent"], values["state"] = Intent(values["intent"]), State(values["state"])
     if values["verdict"] is not None:

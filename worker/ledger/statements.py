@@ -29,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from rules.lifecycle import CLOSED, OPEN, Outcome, State, StepState
-from worker.ledger.rows import EVERYTHING
+from worker.ledger.rows import EVERYTHING, SealedSecret
 from worker.ledger.tables import accounts, batches, credentials, jobs, joined, secrets, steps
 
 THIS = bindparam("this", type_=String)
@@ -104,7 +104,10 @@ MINE = and_(ITS, jobs.c.fence == bindparam("my_fence"), jobs.c.state == State.RU
 AS_REMEMBERED = and_(MINE, jobs.c.audit_number == bindparam("my_head"))
 
 LOCK_JOB = locking(select(jobs).where(ITS))
-LOCK_DUE_JOB = locking(select(jobs).where(ITS, is_due(MOMENT)))
+BROKEN = exists().where(accounts.c.connection == jobs.c.account, accounts.c.broken_until.is_not(None))
+"""Whether a job's account is left alone, or has to be tried before anything goes on there."""
+TROUBLED = exists().where(accounts.c.connection == jobs.c.account, accounts.c.failures > 0).label("troubled")
+LOCK_DUE_JOB = locking(select(jobs, TROUBLED).where(ITS, is_due(MOMENT), ~BROKEN))
 LOCK_TRIAL_JOB = locking(select(jobs).where(ITS, is_due_by_itself(MOMENT)))
 TRY_ACCOUNT = (
     update(accounts)
@@ -118,7 +121,6 @@ TRY_ACCOUNT = (
 )
 """Take the one trial that an account gets when its rest is over: nobody else begins there until it has shown more."""
 GIVE_TRIAL_BACK = update(accounts).where(accounts.c.connection == THIS).values(broken_until=MOMENT)
-HAS_FAILED = select(exists().where(accounts.c.connection == THIS, accounts.c.failures > 0))
 LOCK_OPEN_JOB = locking(
     select(jobs).where(
         jobs.c.credential == THIS,
@@ -152,6 +154,7 @@ LOSE_STEPS = (
     .returning(steps.c.number)
 )
 LAST_STEP = select(func.max(steps.c.number)).where(steps.c.job == THIS)
+STEPS_OF_JOB = select(steps).where(steps.c.job == THIS).order_by(steps.c.number)
 
 # ── credentials and secrets ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -165,6 +168,10 @@ FILL_GAPS = LEARN.values(
     provider_id=func.coalesce(credentials.c.provider_id, bindparam("its_provider_id", type_=String)),
     subject=func.coalesce(credentials.c.subject, bindparam("its_subject", type_=String)),
 )
+CREDENTIAL = select(credentials).where(credentials.c.id == THIS)
+SEALED = tuple(column for column in secrets.c if column.name in SealedSecret.__slots__)
+"""What of a secret's row belongs to the envelope."""
+SECRETS_OF_JOB = select(*SEALED).where(secrets.c.job == THIS).order_by(secrets.c.created_at, secrets.c.id)
 KEEP = insert(secrets)
 HAS_SECRETS = select(exists().where(secrets.c.job == THIS, secrets.c.ciphertext.is_not(None)))
 HASTEN = update(secrets).where(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from scheduler.sweep import shred
 from tests.sandbox import Sandbox
 from tests.sandbox.fixtures import sandbox
 from tests.sandbox.hub import Hub
+from tests.servers.moto import Moto
 from tests.worker.bench import Bench, open_bench
 from worker.ledger import batches, leavers, plans, reads
 from worker.ledger.plans import PlanRow
@@ -45,7 +48,23 @@ def bench(tmp_path: Path, database_url: str, sandbox: Sandbox, monkeypatch: pyte
         },
         "registry": {"provider": "verdaccio", "base_url": "http://127.0.0.1:1"},
     }
-    with open_bench(tmp_path, database_url, sandbox, connections=connections) as opened:
+    settings = {"sinks": {"files": {"kind": "file", "path": str(tmp_path / "{name}.json")}}}
+    with open_bench(tmp_path, database_url, sandbox, connections=connections, settings=settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+def cloud(
+    tmp_path: Path, sqlite_url: str, sandbox: Sandbox, moto: Moto, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Bench]:
+    """An AWS account with ann and bob in it, and an administrator."""
+    for user in ("admin", "ann", "bob"):
+        moto.add_user(user)
+    signer = moto.add_key("admin")
+    monkeypatch.setenv("AWS_KEY", signer.secret)
+    identity = {"access_key_id": signer.id, "secret_access_key": "env:AWS_KEY"}
+    connections = {"cloud": {"provider": "aws", "base_url": moto.url, "identity": identity}}
+    with open_bench(tmp_path, sqlite_url, sandbox, connections=connections) as opened:
         yield opened
 
 
@@ -177,6 +196,61 @@ def test_machines_that_they_made(bench: Bench, sandbox: Sandbox, owned: Owned | 
     assert [(each["name"], each["becomes"]) for each in leaver.owned] == [("etl", owned)]
     (lives_on,) = [each for each in leaver.residual if "login and OAuth tokens" in each["says"]]
     assert lives_on["until"] > bench.runtime.database.now()
+
+
+def without_grace(bench: Bench) -> None:
+    """Let an old key die as soon as the new one works, and not in an hour."""
+    quick = []
+    for loaded in bench.runtime.catalogue:
+        rotation = loaded.rule.rotation
+        changed = {} if rotation is None else {"rotation": rotation.model_copy(update={"grace": 0.0})}
+        quick.append(replace(loaded, rule=loaded.rule.model_copy(update=changed)))
+    bench.runtime = replace(bench.runtime, catalogue=type(bench.runtime.catalogue)(quick))
+
+
+def test_machines_get_a_new_key(bench: Bench, sandbox: Sandbox, tmp_path: Path) -> None:
+    """With --owned rotate production goes on: the consumer holds a key that works, and what the leaver knew is dead."""
+    without_grace(bench)
+    pangolin = sandbox.pangolin
+    dana = pangolin.add_user("dana")
+    theirs = pangolin.add_service_user("etl", created_by=dana.id)
+    other = pangolin.add_service_user("backup", created_by=pangolin.add_user("ben").id)
+    record = tmp_path / "etl.json"
+    record.write_text(json.dumps({"id": theirs.id, "key": theirs.key}))
+
+    loaded = offboard(bench, said(dana.id, "lake"), owned="rotate", sinks=("files",))
+    jobs = carry_all(bench, loaded.batch)
+
+    assert [(job.intent.value, job.verdict) for job in jobs] == [("rotate", "rotated")], [job.says for job in jobs]
+    held = json.loads(record.read_text())
+    assert held["key"] == pangolin.service_users[held["id"]].key != theirs.key
+    assert (pangolin.state()[held["id"]], pangolin.state()[other.id]) == (True, True)
+    assert theirs.id not in pangolin.service_users or pangolin.service_users[theirs.id].key != theirs.key
+    (leaver,) = leavers.of_batch(bench.runtime.database, loaded.batch)
+    assert [(each["name"], each["becomes"]) for each in leaver.owned] == [("etl", "rotate")]
+    assert (leaver.turn, leaver.round) == (Turn.DONE, 0)
+
+
+def test_the_access_keys_of_one_person(cloud: Bench, moto: Moto) -> None:
+    """IAM lists them by the name of their user: they are deactivated, as listed, and nobody else's is."""
+    first, second, other = moto.add_key("ann"), moto.add_key("ann"), moto.add_key("bob")
+
+    loaded = offboard(cloud, said("ann", "cloud"))
+    jobs = carry_all(cloud, loaded.batch)
+
+    assert {job.inputs["AKID"]: job.verdict for job in jobs} == {first.id: "disabled", second.id: "disabled"}
+    assert [moto.status_of(key) for key in (first, second, other)] == ["Inactive", "Inactive", "Active"]
+    (ann,) = leavers.of_batch(cloud.runtime.database, loaded.batch)
+    assert ann.turn is Turn.DONE
+    assert any("temporary credentials" in each["says"] for each in ann.residual)
+
+
+def test_a_user_whom_aws_does_not_know(cloud: Bench) -> None:
+    """An answer that is no list is not taken for an empty one: the row says so before anything is committed."""
+    found = survey(cloud.runtime, said("nobody", "cloud"), Asked(requester="ada"), None)
+
+    assert found.wrong == 1
+    assert "AWS list nobody answered 404" in found.mistakes[0].says
 
 
 def test_a_provider_that_lists_nobody(bench: Bench) -> None:

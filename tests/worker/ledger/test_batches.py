@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rules.errors import BadInput, MoveRefused
-from rules.lifecycle import BatchState, Reason, State, Verdict
+from rules.lifecycle import BatchState, Intent, Reason, State, Verdict
 from tests.worker.ledger.samples import at_once, column, findings, lapse, new_job, new_secret
 from worker.ledger import batches, moves, reads
 from worker.ledger.database import Database
@@ -69,6 +69,27 @@ def test_a_credential_has_one_open_job(db: Database) -> None:
     assert take(db, before)
     assert [row.facts["event"] for row in reads.audit_rows(db, before, 10)][:3] == ["→queued", "joined", "joined"]
     assert findings(db) == []
+
+
+def test_what_a_submission_says_of_its_credential_is_kept(db: Database) -> None:
+    """Id and subject stand with the credential, as for a single job; what was known before is not written over."""
+    known = moves.submit(db, new_job(fingerprint="a" * 64, subject="ann")).job_id
+    batch = loaded(
+        db,
+        new_job(fingerprint="a" * 64, intent=Intent.PROBE, subject="bob", provider_id="k1"),
+        new_job(fingerprint="b" * 64, subject="ben", provider_id="k2"),
+        new_job(fingerprint="c" * 64),
+    )
+
+    jobs = [reads.job(db, line.id) for line in reads.jobs(db, batch=batch)]
+    found = {each.fingerprint[0]: each for each in (reads.credential(db, job.credential) for job in jobs)}
+
+    assert [(found[name].subject, found[name].provider_id) for name in "abc"] == [
+        ("ann", "k1"),
+        ("ben", "k2"),
+        (None, None),
+    ]
+    assert found["a"].id == reads.job(db, known).credential
 
 
 def test_two_loaders_at_once(db: Database) -> None:

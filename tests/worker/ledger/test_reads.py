@@ -103,22 +103,22 @@ def test_history(db: Database) -> None:
     assert reads.history(db, []) == []
 
 
-def test_known(db: Database) -> None:
+def test_was_alive_at(db: Database) -> None:
     """Evidence that this account knew a credential: it was seen alive, at the same base URLs."""
     claim = claimed(db)
-    assert not reads.known(db, claim.job.credential, "https://us.example.com")
+    assert not reads.credential(db, claim.job.credential).was_alive_at("https://us.example.com")
     looked(db, claim, credential={"alive_at": db.now(), "alive_where": "https://us.example.com"})
-    assert reads.known(db, claim.job.credential, "https://us.example.com")
-    assert not reads.known(db, claim.job.credential, "https://eu.example.com")
+    assert reads.credential(db, claim.job.credential).was_alive_at("https://us.example.com")
+    assert not reads.credential(db, claim.job.credential).was_alive_at("https://eu.example.com")
 
 
 @pytest.mark.parametrize("verdict", [Verdict.ACKNOWLEDGED, Verdict.DEAD, Verdict.INCONCLUSIVE])
-def test_not_known(db: Database, verdict: Verdict) -> None:
+def test_was_not_alive(db: Database, verdict: Verdict) -> None:
     """An ending without a look at a living credential is no evidence: the wrong region says dead as well."""
     first = claimed(db, new_job(fingerprint="a" * 64))
     moves.finish(db, first, verdict, "…")
     second = claimed(db, new_job(fingerprint="a" * 64))
-    assert not reads.known(db, second.job.credential, "https://us.example.com")
+    assert not reads.credential(db, second.job.credential).was_alive_at("https://us.example.com")
 
 
 def test_secrets_of(db: Database) -> None:
