@@ -187,6 +187,16 @@ def flush(rig: Rig, _: Stage) -> None:
     rig.broker.flushall()
 
 
+def flush_bells(rig: Rig, stage: Stage) -> None:
+    """Every bell is lost that was rung and not heard."""
+    rig.signal_workers(signal.SIGSTOP)
+    while not all(job.rings for job in rig.jobs(stage).values()):
+        time.sleep(0.1)
+    time.sleep(0.5)
+    rig.broker.flushall()
+    rig.signal_workers(signal.SIGCONT)
+
+
 def flush_often(rig: Rig, _: Stage) -> None:
     for _number in range(20):
         rig.broker.flushall()
@@ -406,7 +416,7 @@ BROKER = [
     Case("Redis killed in the middle of a delete", "the worker goes on without it", kill_redis, DEED, mend=start_redis),
     Case("Redis stopped and started", "every job is rung again", stop_redis, mend=start_redis),
     Case("Redis killed, and what it had on its disk is gone", "the ledger has it all", lose_redis, mend=start_redis),
-    Case("FLUSHALL as soon as there is work", "every job is rung again", flush),
+    Case("FLUSHALL while nobody hears the bells", "every job is rung again", flush_bells),
     Case("FLUSHALL in the middle of a delete", "every job is rung again", flush, DEED),
     Case("FLUSHALL, over and over", "every job is rung again", flush_often, jobs=EVERY * 2),
     Case("Redis out of memory", "jobs are rung when there is room", fill_memory, mend=free_memory),
