@@ -11,7 +11,7 @@ import redis
 
 from tests.acceptance.faults.case import EVERY, Call, Case, Hurt, Statement
 from tests.acceptance.faults.rig import CLAIM, Rig
-from tests.acceptance.faults.stage import Stage
+from tests.acceptance.faults.stage import PEOPLE, Stage
 from tests.acceptance.test_schedules import wrong_clock
 from tests.servers.road import Towards
 from worker.app import BULK
@@ -322,7 +322,8 @@ def freeze_postgres(rig: Rig, _: Stage) -> None:
 def hold_in_transaction(rig: Rig, stage: Stage) -> None:
     """Its last word does not arrive, and the server does not hear either that it is gone."""
     rig.another_worker()
-    rig.settle(stage, within=90)
+    found = rig.settle(stage, within=90)
+    assert all(job.state in PEOPLE for job in found.values()), "the row was locked for as long as the silence lasted"
 
 
 def fill_disk(rig: Rig, _: Stage) -> None:
