@@ -113,7 +113,7 @@ class Tap(BaseRequestHandler):
         with suppress(OSError):
             while chunk := server.recv(CHUNK):
                 if self.doomed is not None and self.trap.springs(self.doomed, When.AFTER):
-                    return
+                    break
                 self.request.sendall(chunk)
         # Also where the server has reset the connection: its client must not wait for an answer for ever.
         with suppress(OSError):

@@ -11,7 +11,7 @@ import redis
 
 from tests.acceptance.faults.case import EVERY, Call, Case, Hurt, Statement
 from tests.acceptance.faults.rig import CLAIM, Rig
-from tests.acceptance.faults.stage import Stage
+from tests.acceptance.faults.stage import PEOPLE, Stage
 from tests.acceptance.test_schedules import wrong_clock
 from tests.servers.road import Towards
 from worker.app import BULK
@@ -187,6 +187,16 @@ def flush(rig: Rig, _: Stage) -> None:
     rig.broker.flushall()
 
 
+def flush_bells(rig: Rig, stage: Stage) -> None:
+    """Every bell is lost that was rung and not heard."""
+    rig.signal_workers(signal.SIGSTOP)
+    while not all(job.rings for job in rig.jobs(stage).values()):
+        time.sleep(0.1)
+    time.sleep(0.5)
+    rig.broker.flushall()
+    rig.signal_workers(signal.SIGCONT)
+
+
 def flush_often(rig: Rig, _: Stage) -> None:
     for _number in range(20):
         rig.broker.flushall()
@@ -312,7 +322,8 @@ def freeze_postgres(rig: Rig, _: Stage) -> None:
 def hold_in_transaction(rig: Rig, stage: Stage) -> None:
     """Its last word does not arrive, and the server does not hear either that it is gone."""
     rig.another_worker()
-    rig.settle(stage, within=90)
+    found = rig.settle(stage, within=90)
+    assert all(job.state in PEOPLE for job in found.values()), "the row was locked for as long as the silence lasted"
 
 
 def fill_disk(rig: Rig, _: Stage) -> None:
@@ -406,7 +417,7 @@ BROKER = [
     Case("Redis killed in the middle of a delete", "the worker goes on without it", kill_redis, DEED, mend=start_redis),
     Case("Redis stopped and started", "every job is rung again", stop_redis, mend=start_redis),
     Case("Redis killed, and what it had on its disk is gone", "the ledger has it all", lose_redis, mend=start_redis),
-    Case("FLUSHALL as soon as there is work", "every job is rung again", flush),
+    Case("FLUSHALL while nobody hears the bells", "every job is rung again", flush_bells),
     Case("FLUSHALL in the middle of a delete", "every job is rung again", flush, DEED),
     Case("FLUSHALL, over and over", "every job is rung again", flush_often, jobs=EVERY * 2),
     Case("Redis out of memory", "jobs are rung when there is room", fill_memory, mend=free_memory),

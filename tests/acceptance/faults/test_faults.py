@@ -114,7 +114,7 @@ class Run:
             for gate in gates:
                 assert gate.reached.wait(REACHED), f"no {case.at} came:\n{rig.system.logs()[-3000:]}"
             if isinstance(case.at, Statement):
-                assert rig.tap.sprung.wait(REACHED), f"no {case.at} came"
+                assert rig.tap.sprung.wait(WITHIN), f"no {case.at} came"
             else:
                 case.hurt(rig, stage)
             if not case.late:
