@@ -16,6 +16,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "issue": ("revoq issue --rule RULE --connection prod --var NAME=etl --sink vault-prod --wait",),
     "jobs": ("revoq jobs list --state parked", "revoq jobs show ID", "revoq jobs select ID CANDIDATE"),
     "keys": ("revoq keys generate",),
+    "metrics": ("revoq metrics", "revoq metrics --listen 0.0.0.0:9464"),
     "offboard": ("revoq offboard leavers.csv --dry-run", "revoq offboard --approve HASH --wait"),
     "probe": ("pass show suspect | revoq probe --rule sendgrid.api_key --wait",),
     "revoke": (

@@ -24,6 +24,8 @@ __all__ = ["Leaver", "Their", "Theirs", "find", "find_owned", "read_leaver", "re
 
 LONGEST = 400
 """Characters of a subject: no provider's id or name is longer."""
+TOLD = 5
+"""Machines that a sentence names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,12 @@ def read_leaver(runtime: Runtime, connection: str, subject: str, terms: Mapping[
 def find(runtime: Runtime, leaver: Leaver, turn: Turn) -> Theirs:
     """What of a subject is dealt with in this turn, listed to its end; raises RevoqError where it cannot be."""
     theirs = Theirs()
+    if turn is Turn.LAST and has_account(runtime, leaver) and (left := _left_alone(runtime, leaver)):
+        theirs.says.append(
+            f"the account of {leaver.subject} is left as it is, since {len(left)} machine credentials that they made "
+            f"might die with it ({', '.join(left[:TOLD])}): end or replace them first, by --owned revoke or rotate"
+        )
+        return theirs
     for route in _routes(runtime, leaver):
         if route.turn is turn:
             for identifier in _ids(runtime, leaver, route):
@@ -94,6 +102,13 @@ def find_owned(runtime: Runtime, leaver: Leaver, theirs: Theirs) -> None:
             theirs.owned.append({"rule": rule.id, "id": identifier, "name": name, "becomes": becomes})
             if becomes is not None:
                 theirs.credentials.append(_their(runtime, leaver, rule, identifier, name, Turn.NOW, Intent(becomes)))
+
+
+def _left_alone(runtime: Runtime, leaver: Leaver) -> list[str]:
+    """The machines of theirs that live on, now: production must not die with an account."""
+    theirs = Theirs()
+    find_owned(runtime, leaver, theirs)
+    return [str(each["name"]) for each in theirs.owned if each["becomes"] is None]
 
 
 def recall(runtime: Runtime, leaver: Leaver, planned: Mapping[str, Any]) -> Their:

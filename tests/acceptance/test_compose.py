@@ -29,6 +29,7 @@ from tests.servers.pod import open_pod
 
 CONTAINER_USER = 10001
 FLOWER = "http://127.0.0.1:5555"
+PROMETHEUS = "http://127.0.0.1:9090"
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
 
@@ -39,6 +40,7 @@ def folder() -> Iterator[Path]:
     made = Path(tempfile.mkdtemp(prefix="revoq-compose-"))
     made.chmod(0o755)
     shutil.copy(ROOT / "compose.yaml", made)
+    shutil.copytree(ROOT / "scheduler" / "metrics", made / "scheduler" / "metrics")
     yield made
     shutil.rmtree(made, ignore_errors=True)
 
@@ -86,6 +88,17 @@ def check_flower(folder: Path) -> None:
     assert refused.status_code == 403
 
 
+def check_prometheus() -> None:
+    """It scrapes the figures, watches the alerts, and counts the job that went through."""
+    deadline = time.monotonic() + 60
+    query = {"query": 'sum(revoq_jobs_ended_total{verdict="revoked"})'}
+    while not (found := httpx.get(f"{PROMETHEUS}/api/v1/query", params=query).json()["data"]["result"]):
+        assert time.monotonic() < deadline, httpx.get(f"{PROMETHEUS}/api/v1/targets").text
+        time.sleep(0.5)
+    assert float(found[0]["value"][1]) == 1
+    assert httpx.get(f"{PROMETHEUS}/api/v1/rules").json()["data"]["groups"]
+
+
 def test_docker_compose_reads_it(folder: Path) -> None:
     """The file is one that compose takes, and what it makes of it is what the file seems to say."""
     model = read_compose(folder)
@@ -94,6 +107,8 @@ def test_docker_compose_reads_it(folder: Path) -> None:
     for name in ("urgent", "bulk", "clock", "beat", "flower"):
         assert model["services"][name]["stop_grace_period"] == "1m0s"
         assert model["services"][name]["healthcheck"]["test"][:3] == ["CMD", "revoq", "doctor"]
+    # What runs on and on says how it is; only the migrations end.
+    assert [name for name, each in model["services"].items() if "healthcheck" not in each] == ["migrate"]
 
 
 def test_a_job_goes_through(folder: Path) -> None:
@@ -121,5 +136,6 @@ def test_a_job_goes_through(folder: Path) -> None:
             assert not sandbox.alive("sendgrid", key.id)
             wait_sealed(stack)
             check_flower(folder)
-            ours = ["urgent", "bulk", "clock", "beat", "flower"]
+            check_prometheus()
+            ours = ["urgent", "bulk", "clock", "beat", "flower", "metrics"]
             assert stack.stop(*ours) == dict.fromkeys(ours, 0)

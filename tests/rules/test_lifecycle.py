@@ -46,7 +46,7 @@ def test_exit_codes_are_those_of_the_door(
 
 def test_advice_names_only_commands_that_exist() -> None:
     """A person who is told to type something can type it."""
-    known = {"jobs show", "jobs select", "jobs retry"}
+    known = {"jobs show", "jobs select", "jobs retry", "jobs force"}
     advised = [word for told in REASONS.values() for word in told.advice.split("revoq ")[1:]]
 
     assert all(" ".join(advice.split()[:2]) in known for advice in advised)

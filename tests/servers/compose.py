@@ -56,6 +56,11 @@ def read_compose(folder: Path) -> dict[str, Any]:
     return read
 
 
+def words_of(service: Mapping[str, Any]) -> list[str]:
+    """Its command line; what an image would put before it, compose.yaml says itself."""
+    return [*(service.get("entrypoint") or []), *service["command"]]
+
+
 @dataclass
 class Stack:
     """The services, as far as they are started."""
@@ -87,7 +92,7 @@ class Stack:
                 assert self.processes[other].exit_code(within=WITHIN) == 0, self.log(other)
             else:
                 self.wait_healthy(other)
-        command = postgres(self) if name == "postgres" else self.inside(name, self.services[name]["command"])
+        command = postgres(self) if name == "postgres" else self.inside(name, words_of(self.services[name]))
         log = self.folder / f"{name}.log"
         self.processes[name] = Process.start(command, log=log, patience=60.0, stop_signal=stop_signal(name))
 

@@ -66,6 +66,7 @@ def test_the_verbs_of_this_issue_are_there() -> None:
     assert set(find_verbs()) == {
         "audit",
         "batches",
+        "completion",
         "connections",
         "credentials",
         "db",
@@ -76,6 +77,7 @@ def test_the_verbs_of_this_issue_are_there() -> None:
         "issue",
         "jobs",
         "keys",
+        "metrics",
         "offboard",
         "probe",
         "revoke",

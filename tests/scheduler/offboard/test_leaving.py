@@ -12,6 +12,7 @@ import pytest
 
 from rules.errors import BadInput, MoveRefused
 from rules.leaving import Turn
+from scheduler.offboard import subjects
 from scheduler.offboard.applying import Applied, apply, refuse_unplanned
 from scheduler.offboard.items import Row
 from scheduler.offboard.loading import Loaded, load, survey
@@ -24,6 +25,7 @@ from tests.sandbox import Sandbox
 from tests.sandbox.fixtures import sandbox
 from tests.sandbox.hub import Hub
 from tests.servers.moto import Moto
+from tests.servers.recorder import Said, running_recorder
 from tests.worker.bench import Bench, open_bench
 from worker.ledger import batches, leavers, plans, reads
 from worker.ledger.plans import PlanRow
@@ -385,3 +387,50 @@ def test_breakers(bench: Bench, hub: Hub) -> None:
     assert (paused.state.value, paused.says) == ("paused", "3 jobs in a row did not end well (not_recognised)")
     batches.resume(database, loaded.batch, actor="ada")
     assert batches.stop_failing(database, 3) == []
+
+
+@pytest.mark.parametrize(
+    ("maker", "owned", "ends"),
+    [
+        ("00uDANAdanaDANAdanaD", None, False),
+        ("00uDANAdanaDANAdanaD", "revoke", True),
+        ("00uBENbenBENbenBENb", None, True),
+    ],
+)
+def test_production_does_not_die_with_an_account(
+    tmp_path: Path,
+    sqlite_url: str,
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    maker: str,
+    owned: str | None,
+    *,
+    ends: bool,
+) -> None:
+    """Whoever made a machine that is left alone keeps the account that it would die with, and a person is told."""
+    monkeypatch.setenv("OKTA", "00signer")
+    token = {
+        "id": "00Tetletletletletlet",
+        "name": "etl",
+        "userId": maker,
+        "clientName": "Okta API",
+        "created": "2026-01-01T00:00:00Z",
+    }
+    with running_recorder() as okta:
+        okta.answer({"GET /api/v1/api-tokens": Said(body=[token])})
+        connections = {"org": {"provider": "okta", "base_url": okta.url, "identity": {"token": "env:OKTA"}}}
+        with open_bench(tmp_path, sqlite_url, sandbox, connections=connections) as bench:
+            terms = {
+                "spared": [],
+                "owned": owned,
+                "requester": "hr",
+                "cause": "left",
+                "ticket": None,
+                "owner": None,
+                "sinks": [],
+            }
+            leaver = subjects.read_leaver(bench.runtime, "org", "00uDANAdanaDANAdanaD", terms)
+            theirs = subjects.find(bench.runtime, leaver, Turn.LAST)
+
+    assert [each.rule for each in theirs.credentials] == (["okta.user"] if ends else [])
+    assert ["left as it is" in says and "etl" in says for says in theirs.says] == ([] if ends else [True])
