@@ -420,7 +420,7 @@ def test_production_does_not_die_with_an_account(
         okta.answer({"GET /api/v1/api-tokens": Said(body=[token])})
         connections = {"org": {"provider": "okta", "base_url": okta.url, "identity": {"token": "env:OKTA"}}}
         with open_bench(tmp_path, sqlite_url, sandbox, connections=connections) as bench:
-            terms = {
+            terms: dict[str, Any] = {
                 "spared": [],
                 "owned": owned,
                 "requester": "hr",
