@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from rules.errors import BadInput, TemplateError
@@ -20,19 +22,7 @@ from rules.request import origin_of
 from rules.secret import Secret
 from worker.errors import ExchangeError, Trouble
 
-try:
-    import boto3.session
-    import botocore.session
-    from botocore.awsrequest import AWSPreparedRequest, AWSResponse
-    from botocore.config import Config
-    from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES, ConstantProvider
-    from botocore.exceptions import BotoCoreError, ClientError
-    from botocore.loaders import Loader
-    from botocore.parsers import ResponseParserError
-
-    MISSING: str | None = None
-except ImportError:
-    MISSING = "it needs boto3, which is not installed: pip install 'revoq[aws]'"
+MISSING = None if find_spec("boto3") else "it needs boto3, which is not installed: pip install 'revoq[aws]'"
 
 Send = Callable[[Prepared], Answer]
 OWN = (".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu")
@@ -59,14 +49,14 @@ class Amazon:
 
     def call(self, service: str, operation: str, **parameters: object) -> Answer:
         """Make one call. What AWS says comes back as an answer in JSON, an error under `Error`; else ExchangeError."""
-        client = self._client(service)
+        boto, client = _boto(), self._client(service)
         try:
             said = getattr(client, operation)(**parameters)
-        except ClientError as error:
+        except boto.ClientError as error:
             said = error.response
-        except ResponseParserError:
+        except boto.ResponseParserError:
             raise ExchangeError(Trouble.PROTOCOL, sent=True, says="the answer is not one of AWS's") from None
-        except BotoCoreError as error:
+        except boto.BotoCoreError as error:
             # Its own text may repeat the parameters.
             raise TemplateError(f"boto3 does not send this: {type(error).__name__}") from None
         return _as_answer(said)
@@ -84,17 +74,15 @@ class Amazon:
                     aws_session_token=session,
                     config=_config(),
                 )
-            except (BotoCoreError, ValueError) as error:
+            except (_boto().BotoCoreError, ValueError) as error:
                 raise TemplateError(f"boto3 knows no such region or endpoint: {type(error).__name__}") from None
         client.meta.events.register_first("before-send", self._carry)
         return client
 
     def _carry(self, request: Any, **_: Any) -> Any:
         """Send what boto3 has written by our own client; boto3's own is never reached."""
-        written: AWSPreparedRequest = request
-        prepared = _prepare(written, self.endpoint)
-        answer = self.send(prepared)
-        return AWSResponse(written.url, answer.status, dict(answer.headers), _Body(answer.body))
+        answer = self.send(_prepare(request, self.endpoint))
+        return _boto().AWSResponse(request.url, answer.status, dict(answer.headers), _Body(answer.body))
 
 
 class _Body:
@@ -141,28 +129,35 @@ def _as_answer(said: Mapping[str, Any]) -> Answer:
 _lock = threading.Lock()
 
 
+def _boto() -> Any:
+    """`worker.boto`, or the sentence that says what is missing."""
+    if MISSING is not None:
+        raise BadInput(MISSING)
+    return import_module("worker.boto")
+
+
 @lru_cache(maxsize=1)
 def _session() -> Any:
     """A session in which every setting has the value that boto3 is delivered with."""
-    if MISSING is not None:
-        raise BadInput(MISSING)
-    deaf = botocore.session.Session()
+    boto = _boto()
+    deaf = boto.CoreSession()
     deaf.register_component("data_loader", _loader())
     store = deaf.get_component("config_store")
-    for name, (_, _, default, _) in BOTOCORE_DEFAUT_SESSION_VARIABLES.items():
-        store.set_config_provider(name, ConstantProvider(default))
+    for name, (_, _, default, _) in boto.VARIABLES.items():
+        store.set_config_provider(name, boto.ConstantProvider(default))
     for name in ("config_file", "credentials_file"):
-        store.set_config_provider(name, ConstantProvider("/dev/null"))
-    return boto3.session.Session(botocore_session=deaf)
+        store.set_config_provider(name, boto.ConstantProvider("/dev/null"))
+    return boto.Session(botocore_session=deaf)
 
 
 def _loader() -> Any:
-    return Loader(extra_search_paths=[Loader.BUILTIN_DATA_PATH], include_default_search_paths=False)
+    loader = _boto().Loader
+    return loader(extra_search_paths=[loader.BUILTIN_DATA_PATH], include_default_search_paths=False)
 
 
 def _config() -> Any:
     """No repetition, no proxy, no endpoint from elsewhere: what is not said here is not looked for."""
-    return Config(
+    return _boto().Config(
         retries={"total_max_attempts": 1, "mode": "standard"},
         proxies={},
         ignore_configured_endpoint_urls=True,

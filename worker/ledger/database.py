@@ -16,17 +16,14 @@ from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from rules.units import SECOND
 from worker.errors import SchemaMismatch, SettingsError
+from worker.ledger.migrations import REVISIONS
 
 BUSY_TIMEOUT = 30
 """Seconds for which a writer waits for the one before it on SQLite."""
@@ -192,10 +189,16 @@ def lock(connection: Connection, what: Lock, *, shared: bool = False) -> None:
 
 def upgrade(database: Database) -> None:
     """Bring the tables to the version that this code works with; two at once wait for each other."""
+    # Alembic takes a tenth of a second to load, and only whoever upgrades needs it.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", "worker.ledger:migrations")
+    config.set_main_option("path_separator", "os")
     with database.begin() as connection:
         lock(connection, Lock.SCHEMA)
-        _refuse_newer(connection)
-        config = _config()
+        _find_version(connection)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
@@ -203,36 +206,25 @@ def upgrade(database: Database) -> None:
 def check(database: Database) -> None:
     """Raise SchemaMismatch unless the tables are at the version that this code works with."""
     with database.read() as connection:
-        _refuse_newer(connection)
-        there = _version(connection)
-    expected = ScriptDirectory.from_config(_config()).get_current_head()
-    if there != expected:
+        there = _find_version(connection)
+    if there != REVISIONS[-1]:
         raise SchemaMismatch(
-            f"the database's tables are at version {there or 'none'}, and this revoq works with {expected}: "
+            f"the database's tables are at version {there or 'none'}, and this revoq works with {REVISIONS[-1]}: "
             "run `revoq db upgrade`"
         )
 
 
-def _refuse_newer(connection: Connection) -> None:
-    scripts = ScriptDirectory.from_config(_config())
-    there = _version(connection)
-    if there is not None and there not in {script.revision for script in scripts.walk_revisions()}:
+def _find_version(connection: Connection) -> str | None:
+    """The version that the tables are at; raises SchemaMismatch where it is a newer one."""
+    noted = inspect(connection).has_table("alembic_version")
+    there: str | None = connection.scalar(text("SELECT version_num FROM alembic_version")) if noted else None
+    if there is not None and there not in REVISIONS:
         raise SchemaMismatch(
             f"the database's tables are at version {there}, which this revoq does not know; it works with "
-            f"{scripts.get_current_head()}: they belong to a newer revoq, so use that one "
+            f"{REVISIONS[-1]}: they belong to a newer revoq, so use that one "
             "(`revoq db upgrade` goes forward only)"
         )
-
-
-def _version(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
-
-
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", "worker.ledger:migrations")
-    config.set_main_option("path_separator", "os")
-    return config
+    return there
 
 
 def _checked(url: str) -> URL:

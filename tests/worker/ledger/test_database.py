@@ -22,6 +22,7 @@ from tests.worker.ledger.samples import at_once, claimed, column, execute, new_j
 from worker.errors import SchemaMismatch, SettingsError
 from worker.ledger import moves
 from worker.ledger.database import Database, check, upgrade
+from worker.ledger.migrations import REVISIONS
 from worker.ledger.tables import jobs, metadata
 
 
@@ -92,6 +93,12 @@ def test_audit_is_not_emptied(db: Database, table: str) -> None:
     statement = f"TRUNCATE {table}" if db.on_postgres else f"INSERT OR REPLACE INTO {table} SELECT * FROM {table}"  # noqa: S608
     with pytest.raises(DBAPIError, match=rf"the table {table} is append-only: (TRUNCATE|REPLACE) is refused"):
         execute(db, statement)
+
+
+def test_the_versions_are_those_of_the_migrations() -> None:
+    """They stand in a list of their own, so that nobody has to load Alembic for a look at the version."""
+    known = [script.revision for script in ScriptDirectory.from_config(migrations()).walk_revisions()]
+    assert tuple(reversed(known)) == REVISIONS
 
 
 def test_every_migration_keeps_the_guard(database_url: str) -> None:
