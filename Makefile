@@ -15,7 +15,7 @@ pip_compile := env -u PIP_FIND_LINKS CUSTOM_COMPILE_COMMAND="make pins" $(bin)/p
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test selections slots edges batch urgent check format pins clean
+.PHONY: help install demo test selections slots edges batch bench soak check format pins clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)$$/make \1	\2/' | expand -t 16
@@ -41,8 +41,11 @@ edges: $(VENV)/.test ## a rotation's worker killed at every message: not one key
 batch: $(VENV)/.test ## 10,000 credentials at eight providers, faults, three killed workers: nobody is lost
 	REVOQ_TEST_BATCH=10000 $(bin)/python -m pytest -q -s tests/acceptance/test_big_batch.py --durations=5
 
-urgent: $(VENV)/.test ## how much longer an incident takes while 10,000 bulk jobs wait: one ratio, measured in one run
-	$(bin)/python -m bench.urgent 10000
+bench: $(VENV)/.test ## every row of the benchmarks, or make bench ROWS="B1 B13"; a table, results.json and report.html
+	$(bin)/python -m bench $(ROWS)
+
+soak: $(VENV)/.test ## 100,000 jobs with 5 % mixed faults: the worker stays as it is; REVOQ_SOAK says another number
+	$(bin)/python -m bench.soak
 
 check: $(VENV)/.test ## format, lint, types, layers
 	$(bin)/ruff format --check .

@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -56,8 +56,8 @@ class Postgres:
 
 
 @contextmanager
-def running_postgres() -> Iterator[Postgres]:
-    """A server with a cluster of its own, which goes away with it."""
+def running_postgres(changed: Mapping[str, str] | None = None) -> Iterator[Postgres]:
+    """A server with a cluster of its own, which goes away with it; `changed` settings are other than the tests'."""
     programs = find_programs()
     user = "postgres" if os.geteuid() == 0 else getpass.getuser()
     # pytest's own folders are closed to other users, and root may not run PostgreSQL; a short path also leaves room
@@ -68,7 +68,7 @@ def running_postgres() -> Iterator[Postgres]:
         data = directory / "data"
         initialise(programs / "initdb", data, user)
         port = find_free_port()
-        settings = [f"--{name}={value}" for name, value in SETTINGS.items()]
+        settings = [f"--{name}={value}" for name, value in {**SETTINGS, **(changed or {})}.items()]
         with Process.start(
             [programs / "postgres", "-D", data, "-p", str(port), "-k", directory, *settings],
             log=directory / "server.log",
