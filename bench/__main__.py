@@ -6,7 +6,6 @@ python -m bench [B1 B13 …] [--scale 0.1]
 from __future__ import annotations
 
 import time
-import traceback
 from datetime import UTC, datetime
 
 import click
@@ -30,22 +29,23 @@ def main(rows: tuple[str, ...], scale: float) -> None:
     began = time.monotonic()
     with open_stand() as stand:
         parts = floor.measure(stand)
-        bench = Bench(stand, scale)
         for group in GROUPS:
             if not (asked := wanted & set(group.rows)):
                 continue
             names = " ".join(name for name in group.rows if name in asked)
             since = time.monotonic()
             try:
-                findings.add(group.run(bench, asked))
+                findings.add(group.run(Bench(stand, scale), asked))
             except Exception as error:  # noqa: BLE001 - one row that fails takes no other along
-                traceback.print_exc()
                 failed[names] = f"{type(error).__name__}: {error}"
+                console.print_exception()
             console.print(f"{names}: {time.monotonic() - since:.0f} s", style="dim", highlight=False)
-    parts["this run"] = f"{(time.monotonic() - began) / 60:.1f} minutes"
+            # After each group, so that a run which is interrupted leaves what it has found.
+            report.write(findings, parts, failed, f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
     report.show(findings.lines, parts, failed, console)
-    report.write(findings, parts, failed, f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
-    console.print(f"{report.JSON_FILE} and {report.PAGE}", highlight=False)
+    console.print(
+        f"{(time.monotonic() - began) / 60:.1f} minutes; {report.JSON_FILE} and {report.PAGE}", highlight=False
+    )
     if failed:
         click.get_current_context().exit(1)
 

@@ -257,6 +257,16 @@ class Stand:
     stack: ExitStack
     used: int = 0
 
+    def processor(self, workers: Workers) -> dict[str, float]:
+        """Seconds of processor that each part has had so far; this does not change with who else uses the machine."""
+        families = {
+            "worker": workers.family(),
+            "PostgreSQL": self.postgres.process.family(),
+            "Redis": self.broker.process.family(),
+        }
+        times = {name: [member.cpu_times() for member in family] for name, family in families.items()}
+        return {name: sum(each.user + each.system for each in spent) for name, spent in times.items()}
+
     def numbers(self, number: int) -> range:
         """Numbers of tokens that no job of this run has had."""
         begin, self.used = self.used, self.used + number

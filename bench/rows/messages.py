@@ -42,10 +42,10 @@ def run(bench: Bench, _wanted: frozenset[str]) -> Findings:
     told = ", ".join(f"{name} {number:.1f}" for name, number in redis.most_common() if number >= 0.05)
     line = Line(
         "B11",
-        f"commits of a two-step job ÷ the least that the promises allow, which is {LEAST}",
+        f"transactions of a two-step job ÷ the least that the promises allow, which is {LEAST}",
         Goal(1, at_most=True),
         (commits / LEAST,),
-        f"{len(statements)} statements, {commits} commits, {sum(redis.values()):.1f} Redis commands a job",
+        f"{len(statements)} statements, {commits} transactions, {sum(redis.values()):.1f} Redis commands a job",
         f"counted, so there is no spread. Promises: {said}. Redis, its sender's and its events' included: {told}",
     )
     return Findings([line])
