@@ -5,7 +5,9 @@ python -m bench [B1 B13 …] [--scale 0.1]
 
 from __future__ import annotations
 
+import sys
 import time
+import traceback
 from datetime import UTC, datetime
 
 import click
@@ -17,6 +19,9 @@ from bench.rows import Bench
 from bench.rows.table import GROUPS, ROWS
 from bench.stand import open_stand
 
+WIDE = 180
+NEWLINE = "\n"
+
 
 @click.command()
 @click.argument("rows", nargs=-1, type=click.Choice(ROWS))
@@ -25,7 +30,8 @@ def main(rows: tuple[str, ...], scale: float) -> None:
     """Measure ROWS, or all of them."""
     wanted = frozenset(rows or ROWS)
     findings, failed = Findings(), {}
-    console = Console()
+    # Where nobody looks, as in a file, the table is as wide as it needs to be.
+    console = Console(width=None if sys.stdout.isatty() else WIDE)
     began = time.monotonic()
     with open_stand() as stand:
         parts = floor.measure(stand)
@@ -37,8 +43,8 @@ def main(rows: tuple[str, ...], scale: float) -> None:
             try:
                 findings.add(group.run(Bench(stand, scale), asked))
             except Exception as error:  # noqa: BLE001 - one row that fails takes no other along
-                failed[names] = f"{type(error).__name__}: {error}"
-                console.print_exception()
+                traceback.print_exc()
+                failed[names] = f"{type(error).__name__}: {str(error).partition(NEWLINE)[0]}"
             console.print(f"{names}: {time.monotonic() - since:.0f} s", style="dim", highlight=False)
             # After each group, so that a run which is interrupted leaves what it has found.
             report.write(findings, parts, failed, f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC")

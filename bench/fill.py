@@ -18,7 +18,7 @@ OF_A_BATCH = 1000
 NUMBER = "lpad(n::text, 12, '0')"
 FINGERPRINT = "encode(sha256(n::text::bytea), 'hex')"
 # A second between two jobs, the newest of them as old as the one that was carried.
-EARLIER = "{0} - (:count - n) * 1000000"
+EARLIER = "{0} - (CAST(:count AS bigint) - n) * 1000000"
 CHANGED: Mapping[Table, Mapping[str, str]] = {
     tables.credentials: {"id": f"'cred_0' || {NUMBER}", "fingerprint": FINGERPRINT, "first_seen": EARLIER},
     tables.jobs: {

@@ -21,15 +21,15 @@ JSON_FILE, PAGE = FOLDER / "results.json", FOLDER / "report.html"
 
 
 def show(lines: Sequence[Line], floor: Mapping[str, str], failed: Mapping[str, str], console: Console) -> None:
-    """One table, what the parts can do below it, and what could not be measured."""
-    table = Table(show_lines=True)
+    """One table; below it the rows' notes, what the parts can do, and what could not be measured."""
+    table = Table()
     table.add_column("row")
-    table.add_column("compared", ratio=3)
+    table.add_column("compared")
     table.add_column("ratio", justify="right")
     table.add_column("spread", justify="right")
     table.add_column("goal", justify="right")
     table.add_column("met")
-    table.add_column("measured, and what stands in the way", ratio=4)
+    table.add_column("measured")
     for line in lines:
         table.add_row(
             line.row,
@@ -38,9 +38,12 @@ def show(lines: Sequence[Line], floor: Mapping[str, str], failed: Mapping[str, s
             spread_of(line),
             str(line.goal),
             "yes" if line.met else "no",
-            "; ".join(filter(None, (line.measured, line.note))),
+            line.measured,
         )
     console.print(table)
+    for line in lines:
+        if line.note:
+            console.print(f"{line.row}: {line.note}", highlight=False, markup=False)
     for name, value in floor.items():
         console.print(f"{name}: {value}", highlight=False, markup=False)
     for row, says in failed.items():
