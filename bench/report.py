@@ -41,9 +41,9 @@ def show(lines: Sequence[Line], floor: Mapping[str, str], failed: Mapping[str, s
             line.measured,
         )
     console.print(table)
-    for line in lines:
-        if line.note:
-            console.print(f"{line.row}: {line.note}", highlight=False, markup=False)
+    # Lines that were measured together share a note.
+    for note in dict.fromkeys(f"{line.row}: {line.note}" for line in lines if line.note):
+        console.print(note, highlight=False, markup=False)
     for name, value in floor.items():
         console.print(f"{name}: {value}", highlight=False, markup=False)
     for row, says in failed.items():
