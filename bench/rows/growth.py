@@ -10,7 +10,7 @@ from bench.rows import Bench, Group
 from bench.soak import ALLOWED, RESULT, soak
 
 FULL = 100_000
-SHORT = 10_000
+SHORT = 5_000
 """Jobs of a soak for this table alone, where `make soak` has not left a full one: it would take most of the time."""
 LEAST = 1000
 """Fewer are over before their tenths are seen."""

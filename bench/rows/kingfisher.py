@@ -17,7 +17,7 @@ from bench.stand import PLAIN, PROVED, Pool, Rig, Stand
 OURS = {0.0: Pool("threads", 4, 2), 0.1: Pool("threads", 32, 2)}
 AT_ONCE = {0.0: (2, 4, 8), 0.1: (8, 16, 32)}
 GOALS = {"B3": {0.0: Goal(5), 0.1: Goal(4)}, "B4": {0.0: Goal(3), 0.1: Goal(2.5)}}
-JOBS = {0.0: 400, 0.1: 800}
+JOBS = {0.0: 250, 0.1: 500}
 TOKENS = {0.0: 80, 0.1: 120}
 WARM = 40
 
