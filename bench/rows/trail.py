@@ -42,8 +42,8 @@ def run(bench: Bench, _wanted: frozenset[str]) -> Findings:
         ratios(rounds),
         f"{middle(rounds, 0):,.0f} ÷ {middle(rounds, 1):,.0f} rows a second",
         f"{bench.size}{PAIRS} pairs, and {ROWS:,} rows instead of 1,000,000, since a check takes long; the trail was "
-        f"made in {wrote:.0f} s; a check reads every row from PostgreSQL, parses its JSON, follows its chain and the seals, "
-        "and compares both",
+        f"made in {wrote:.0f} s; a check reads every row from PostgreSQL, parses its JSON, follows its chain and the "
+        "seals, and compares both",
     )
     return Findings([line])
 
