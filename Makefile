@@ -21,7 +21,7 @@ unpack_compose = { folder=$$(mktemp -d) && \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test selections slots edges trail faults flower batch files urgent check format pins clean
+.PHONY: help install demo test selections slots edges trail faults flower batch files bench soak check format pins clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)$$/make \1	\2/' | expand -t 16
@@ -59,8 +59,11 @@ batch: $(VENV)/.test ## 10,000 credentials at eight providers, faults, three kil
 files: $(VENV)/.test ## a file of 100,000 rows takes no more than half as much memory again as one of 10,000
 	REVOQ_TEST_LONG_FILES=1 $(bin)/python -m pytest -q -s -n 0 tests/scheduler/offboard/test_loading.py -k memory --durations=3
 
-urgent: $(VENV)/.test ## how much longer an incident takes while 10,000 bulk jobs wait: one ratio, measured in one run
-	$(bin)/python -m bench.urgent 10000
+bench: $(VENV)/.test ## every row of the benchmarks, or make bench ROWS="B1 B13"; a table, results.json and report.html
+	$(bin)/python -m bench $(ROWS)
+
+soak: $(VENV)/.test ## 100,000 jobs with 5 % mixed faults: the worker stays as it is; REVOQ_SOAK says another number
+	$(bin)/python -m bench.soak
 
 check: $(VENV)/.test ## format, lint, types, layers
 	$(bin)/ruff format --check .
