@@ -43,7 +43,7 @@ from worker.errors import KeyMissing, SafeError, Shredded, Tampered
 
 VERSION = 1
 ALGORITHM = "AES-256-GCM"
-TO_PUBLIC = "HPKE-X25519-HKDF-SHA256-AES-256-GCM"
+TO_PUBLIC = "HPKE-X25519"
 HPKE = hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
 KEY_BYTES = 32
 NONCE_BYTES = 12
