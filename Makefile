@@ -21,7 +21,7 @@ unpack_compose = { folder=$$(mktemp -d) && \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test selections slots edges trail faults flower batch files bench soak check format pins clean
+.PHONY: help install demo test selections slots edges trail faults flower batch files bench soak canaries fuzz advisories check format pins clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)$$/make \1	\2/' | expand -t 16
@@ -65,6 +65,16 @@ bench: $(VENV)/.test ## every row of the benchmarks, or make bench ROWS="B1 B13"
 soak: $(VENV)/.test ## 100,000 jobs with 5 % mixed faults: the worker stays as it is; REVOQ_SOAK says another number
 	$(bin)/python -m bench.soak
 
+canaries: $(VENV)/.test ## secrets planted in every flow, looked for in every place and encoding: none is found
+	REVOQ_TEST_CANARIES=all $(bin)/python -m pytest -q tests/acceptance/test_canary.py tests/acceptance/canaries --durations=5
+
+fuzz: $(VENV)/.test ## 2,000 bad inputs for each property: files, reports, settings, answers, sealed rows, exports
+	REVOQ_TEST_FUZZ=2000 $(bin)/python -m pytest -q -n 2 -m hypothesis --timeout=0 --durations=5 \
+		tests/rules tests/worker tests/scheduler/offboard
+
+advisories: $(VENV)/.advisories ## whether an advisory is known for anything that revoq runs on; asks the network
+	@$(bin)/python -m tests.advisories requirements/run.txt
+
 check: $(VENV)/.test ## format, lint, types, layers
 	$(bin)/ruff format --check .
 	$(bin)/ruff check .
@@ -80,6 +90,8 @@ pins: $(VENV)/.test ## newest versions into requirements/*.txt
 	$(pip_compile) --output-file requirements/run.txt pyproject.toml requirements/oldest.in
 	$(pip_compile) --output-file requirements/test.txt --constraint requirements/run.txt \
 		pyproject.toml requirements/oldest.in requirements/test.in
+	$(pip_compile) --output-file requirements/advisories.txt --constraint requirements/test.txt \
+		requirements/advisories.in
 
 clean: ## forget .venv and every cache
 	rm -rf $(VENV) build *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
@@ -107,4 +119,9 @@ $(VENV)/.run: $(VENV)/.python pyproject.toml requirements/build.txt requirements
 $(VENV)/.test: $(VENV)/.run requirements/test.txt requirements/compose.txt
 	$(pip) $(hashed) -r requirements/test.txt
 	@[ "$$(uname -sm)" != "Linux x86_64" ] || $(unpack_compose)
+	@touch $@
+
+# Asked for by hand only, so that nothing else waits for it.
+$(VENV)/.advisories: $(VENV)/.test requirements/advisories.txt
+	$(pip) $(hashed) -r requirements/advisories.txt
 	@touch $@

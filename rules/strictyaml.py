@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,9 +111,14 @@ for _name, _pattern in (
 
 def _compose(text: str, file: str) -> yaml.Node | None:
     if yaml.__with_libyaml__:
-        # What it does not like is read once more, by the parser whose sentences are told.
-        with suppress(yaml.YAMLError, RecursionError, ValueError):
+        try:
             return _FastLoader(text).get_single_node()
+        except RecursionError:
+            # The other parser would take minutes to come to the same end.
+            raise RuleErrors([_too_deep(file)]) from None
+        except (yaml.YAMLError, ValueError):
+            # Read once more, by the parser whose sentences are told.
+            pass
     try:
         return _Loader(text).get_single_node()
     except yaml.MarkedYAMLError as error:
@@ -126,8 +130,12 @@ def _compose(text: str, file: str) -> yaml.Node | None:
         line = text.count("\n", 0, error.position) + 1
         mistake = RuleError("not YAML: a character that no text file should hold", file, line)
     except RecursionError:
-        mistake = RuleError(f"nested deeper than {DEEPEST} levels", file, 1)
+        mistake = _too_deep(file)
     raise RuleErrors([mistake])
+
+
+def _too_deep(file: str) -> RuleError:
+    return RuleError(f"nested deeper than {DEEPEST} levels", file, 1)
 
 
 class _Reading:

@@ -1,5 +1,6 @@
 """Fixtures for every test: real servers, each test run's own; how such a server is run is in `servers`."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,13 @@ from tests.servers.verdaccio import Verdaccio, running_verdaccio
 
 # A slow machine is no bug. In CI, Hypothesis's own profile also tries the same examples in every run.
 hypothesis.settings.register_profile("laptop", deadline=None)
-hypothesis.settings.load_profile("ci" if IN_CI else "laptop")
+hypothesis.settings.register_profile(
+    "fuzz",
+    deadline=None,
+    max_examples=int(os.environ.get("REVOQ_TEST_FUZZ", "2000")),
+    suppress_health_check=list(hypothesis.HealthCheck),
+)
+hypothesis.settings.load_profile("fuzz" if "REVOQ_TEST_FUZZ" in os.environ else "ci" if IN_CI else "laptop")
 
 
 @pytest.hookimpl(tryfirst=True)

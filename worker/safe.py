@@ -43,12 +43,13 @@ from worker.errors import KeyMissing, SafeError, Shredded, Tampered
 
 VERSION = 1
 ALGORITHM = "AES-256-GCM"
-TO_PUBLIC = "HPKE-X25519-HKDF-SHA256-AES-256-GCM"
+TO_PUBLIC = "HPKE-X25519"
 HPKE = hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
 KEY_BYTES = 32
 NONCE_BYTES = 12
 BLOCK = 64
 LENGTH_BYTES = 4
+ONLY_SEALS = "this key ring is one for producers, which seals and cannot open"
 KEY_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 
 # ── the keys ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -103,7 +104,12 @@ class Ring:
         return cls((Key.generate("k", day),), (Key.generate("f", day),), (Key.generate("o", day),))
 
     def rotate(self) -> Ring:
-        """A ring whose new keys for sealing, at home and at producers, come first; every other key stays."""
+        """A ring whose new keys for sealing, at home and at producers, come first; every other key stays.
+
+        Raises SafeError for a producer's: it would seal what no worker can open.
+        """
+        if self.publics:
+            raise SafeError(f"{ONLY_SEALS}: rotate the keys at home, then revoq keys producers there makes a new one")
         day = datetime.now(UTC).date()
         return replace(
             self,
@@ -113,6 +119,8 @@ class Ring:
 
     def for_producers(self) -> Ring:
         """A ring that seals to our newest private key, tells secrets apart, and opens nothing; raises SafeError."""
+        if self.publics:
+            raise SafeError(f"{ONLY_SEALS}: it is what this would print")
         if not self.opens:
             raise SafeError("the key ring has no `open` key whose public half could be given away: revoq keys rotate")
         public = X25519PrivateKey.from_private_bytes(self.opens[0].material).public_key().public_bytes_raw()
@@ -210,6 +218,8 @@ class Safe:
             raise Tampered(
                 f"the secret {secret_id} is in an envelope of a kind that this version of revoq does not know"
             )
+        if not self.opens:
+            raise SafeError(f"the secret {secret_id} cannot be opened here: {ONLY_SEALS}")
         if sealed.key_id not in self._keys:
             raise KeyMissing(sealed.key_id)
         bound = _bind(sealed.version, sealed.algorithm, sealed.key_id, secret_id, owner, kind)

@@ -28,7 +28,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from rules.notice import Event, Severity, at_least
-from rules.schema import Duration, Limits, Model
+from rules.schema import Duration, Limits, Model, shown
 from rules.secret import Secret
 from worker import sources
 from worker.errors import ConnectionUnusable, SettingsErrors, UnknownConnection, UnknownSink
@@ -442,7 +442,7 @@ def _is_one_of(known: type[StrEnum]) -> Callable[[object], object]:
     def read(value: object) -> object:
         if not isinstance(value, str) or value not in set(known):
             near = sources.nearest(str(value), list(known))
-            raise ValueError(f"expected one of {', '.join(known)}; got {value!r}{near}")
+            raise ValueError(f"expected one of {', '.join(known)}; got {shown(value)}{near}")
         return known(value)
 
     return read

@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, InitSettingsSourc
 
 from rules import strictyaml
 from rules.errors import RuleErrors
+from rules.schema import shown
 from rules.secret import Secret
 from worker.errors import SettingsError
 
@@ -228,7 +229,7 @@ def _explain(error: ErrorDetails, keys: Collection[str], *, hidden: bool) -> str
     if error["type"] == "union_tag_not_found":
         return "expected a kind, got nothing"
     if error["type"] == "union_tag_invalid":
-        return f"kind: expected one of {error['ctx']['expected_tags']}, got {error['ctx']['tag']!r}"
+        return f"kind: expected one of {error['ctx']['expected_tags']}, got {shown(error['input'].get('kind'))}"
     if error["type"] == "missing":
         return "expected a value, got nothing"
     if error["type"] == "value_error":
@@ -237,8 +238,8 @@ def _explain(error: ErrorDetails, keys: Collection[str], *, hidden: bool) -> str
         wanted = f"expected a text like {error['ctx']['pattern']}"
     else:
         wanted = re.sub(r"^Input (?:should be|is not) ", "expected ", error["msg"]).replace("dictionary", "mapping")
-    shown = "something else" if hidden else repr(error["input"])
-    return f"{wanted}, got {shown if len(shown) <= 80 else f'{shown[:77]}...'}"
+    came = "something else" if hidden else shown(error["input"])
+    return f"{wanted}, got {came if len(came) <= 80 else f'{came[:77]}...'}"
 
 
 def nearest(name: str, known: Collection[str]) -> str:

@@ -7,18 +7,23 @@ an operator; no message is sent again by either, since the ledger holds what is 
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 from datetime import UTC, datetime
 
 from celery.exceptions import Retry
-from celery.signals import worker_shutting_down
+from celery.signals import worker_init, worker_shutting_down
 
 from rules.decision import Decision, Park, Wait
+from rules.errors import RevoqError
 from rules.lifecycle import Intent
+from rules.secret import Secret
 from rules.units import SECOND
 from worker.app import app
 from worker.engine import carry
 from worker.runtime import runtime, stop
+from worker.safe import ONLY_SEALS, Ring, Safe
+from worker.settings import settings
 
 
 class Parked(Exception):
@@ -59,6 +64,17 @@ def restore(job_id: str) -> None:
 def recheck(job_id: str) -> None:
     """Look whether one credential that was ended has come back."""
     show(carry(runtime(), job_id, _worker()))
+
+
+@worker_init.connect
+def _need_keys(**_options: object) -> None:
+    """A worker that can open nothing would take jobs and fail each of them."""
+    try:
+        opens = Safe(Ring.parse(settings().seal_keys or Secret(""))).opens
+    except RevoqError as error:
+        sys.exit(f"revoq: {error}")
+    if not opens:
+        sys.exit(f"revoq: {ONLY_SEALS}: a worker needs the one that revoq keys generate has made")
 
 
 @worker_shutting_down.connect

@@ -8,7 +8,7 @@ from __future__ import annotations
 from rules.schema.action import Action
 from rules.schema.alike import Alike
 from rules.schema.aws import Aws
-from rules.schema.base import UNITS, Duration, Model, parse_duration
+from rules.schema.base import UNITS, Duration, Model, parse_duration, shown
 from rules.schema.command import Command
 from rules.schema.extractors import Body, Extraction, Header, JsonPath, Regex, StatusCode
 from rules.schema.file import RuleFile
@@ -90,4 +90,5 @@ __all__ = [
     "WordMatch",
     "XmlValid",
     "parse_duration",
+    "shown",
 ]

@@ -15,7 +15,6 @@ from urllib.request import Request, urlopen
 from rules.errors import RevoqError, RuleErrors
 from rules.lifecycle import INCIDENTS
 from rules.loader import builtin, read
-from rules.secret import Secret
 from rules.units import SECOND
 from scheduler import pulse
 from scheduler.app import CLOCK
@@ -107,8 +106,9 @@ def look_at_keys(settings: Settings) -> Iterator[Check]:
     if settings.seal_keys is None:
         yield Check("keys", Health.FAIL, f"there are none at {settings.keys_file}", "revoq keys generate")
         return
-    safe = Safe(Ring.parse(settings.seal_keys or Secret("")))
-    yield Check("keys", Health.OK, f"{safe.seal_key} seals, {safe.fingerprint_key} makes fingerprints")
+    safe = Safe(Ring.parse(settings.seal_keys))
+    how = f"{safe.seal_key} seals" if safe.opens else f"seals to the public key {safe.seal_key}, and cannot open"
+    yield Check("keys", Health.OK, f"{how}; {safe.fingerprint_key} makes fingerprints")
 
 
 def look_at_files(settings: Settings) -> Iterator[Check]:
@@ -289,6 +289,15 @@ CHECKS: tuple[Callable[[Settings], Iterable[Check]], ...] = (
 # ── one role ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def keys_that_open(settings: Settings) -> Iterator[Check]:
+    """The key ring as a worker needs it."""
+    if settings.seal_keys is not None and not Safe(Ring.parse(settings.seal_keys)).opens:
+        says = "the key ring is one for producers, which seals and cannot open, and this is a worker"
+        yield Check("keys", Health.FAIL, says, "give it the ring that revoq keys generate has made")
+    else:
+        yield from look_at_keys(settings)
+
+
 def at_head(settings: Settings) -> Iterator[Check]:
     """The ledger as a worker needs it."""
     try:
@@ -345,8 +354,8 @@ def flower_serves(settings: Settings) -> Iterator[Check]:
 
 
 ROLES: dict[Role, tuple[Callable[[Settings], Iterable[Check]], ...]] = {
-    Role.WORKER: (look_at_keys, at_head, worker_here),
-    Role.CLOCK: (look_at_keys, at_head, worker_here, clock_ticks),
+    Role.WORKER: (keys_that_open, at_head, worker_here),
+    Role.CLOCK: (keys_that_open, at_head, worker_here, clock_ticks),
     Role.BEAT: (beat_ticks,),
     Role.FLOWER: (flower_serves,),
 }

@@ -1,4 +1,4 @@
-"""`revoq keys`: make the keys that seal secrets and sign the trail, put new ones in front; using them is others'."""
+"""`revoq keys`: make keys that seal and sign, put new ones in front, give away what only seals; using is others'."""
 
 from __future__ import annotations
 
@@ -39,6 +39,17 @@ def generate(*, trail: bool) -> None:
         public = write_signer(settings.audit_keys_file).public
         say(f"The key that signs the audit trail is in {settings.audit_keys_file}: only the clock needs it.")
         say(f"Whoever verifies needs its public half: {public}")
+
+
+@command.command(name="producers")
+def producers() -> None:
+    """Print the key ring for a machine that only submits: it seals for the workers and cannot open anything.
+
+    It goes into REVOQ_SEAL_KEYS or REVOQ_SEAL_KEYS_FILE there. It is to be kept from others all the same: with it and
+    the database one can tell whether a secret that one guesses was ever dealt with.
+    """
+    ring = Ring.parse(open_settings().seal_keys or Secret(""))
+    click.echo(ring.for_producers().text.reveal(), nl=False)
 
 
 @command.command(name="rotate")

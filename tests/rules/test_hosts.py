@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rules.errors import BadInput
 from rules.hosts import bind_hosts
+from rules.loader import builtin, hosts_of, load
 
 HOSTS = {"BASE_URL": ["https://api.example.com", "https://api.eu.example.com"]}
 
@@ -29,3 +34,25 @@ def test_a_rule_without_addresses_needs_a_connection() -> None:
     """A self-hosted provider has no default address."""
     with pytest.raises(BadInput, match="--connection"):
         bind_hosts({"BASE_URL": []}, None, {})
+
+
+RULES = list(load([builtin()]))
+ALIKE = sorted({f"{host}.evil.example.net" for rule in RULES for hosts in hosts_of(rule).values() for host in hosts})
+ELSEWHERE = ["http://169.254.169.254", "//evil.example.net", "https://api.npmjs.org@evil.example.net", *ALIKE]
+PLACES = st.sampled_from(ELSEWHERE) | st.text(max_size=30)
+
+
+@given(
+    which=st.sampled_from(RULES),
+    wanted=st.dictionaries(st.sampled_from(sorted({name for rule in RULES for name in hosts_of(rule)})), PLACES),
+    base=st.none() | st.just("https://self.example.net"),
+)
+def test_no_rule_of_ours_goes_where_a_report_says(which: Any, wanted: dict[str, str], base: str | None) -> None:
+    """Whatever a row, a finding or a person says of a host: it is the rule's own, the connection's, or refused."""
+    hosts = hosts_of(which)
+    try:
+        bound = bind_hosts(hosts, base, wanted)
+    except BadInput:
+        return
+    assert bound.keys() == hosts.keys()
+    assert all(place in {*hosts[name], base} for name, place in bound.items())

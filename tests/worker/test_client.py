@@ -558,6 +558,22 @@ def test_the_address_is_checked_that_is_connected_to(wire: Serve, names: dict[st
     assert server.connections == 0
 
 
+@pytest.mark.parametrize("near", ["127.0.0.1", "169.254.169.254", "::ffff:127.0.0.1", "100.100.100.200", "0.0.0.0"])
+def test_a_name_that_moves_here_between_two_requests(wire: Serve, names: dict[str, list[list[str]]], near: str) -> None:
+    """Far away at the first request, here at the second: each connection's own address is what counts."""
+    server = wire()
+    origin = f"http://api.example:{server.port}"
+    names["api.example"] = [["192.0.2.1"], [near]]
+    with pytest.raises(ExchangeError) as first:
+        ask(origin, timeout=SHORT, local=[])
+    with refused(Trouble.HOST, sent=False) as says:
+        ask(origin, PATH, "POST", local=[])
+    assert first.value.kind is not Trouble.HOST
+    assert "on this machine or link" in says[0]
+    assert names["api.example"] == []
+    assert server.connections == 0
+
+
 def test_a_connection_of_one_permission_does_not_serve_another(wire: Serve) -> None:
     """A kept connection to this machine is not used where this machine may not be asked."""
     server = wire()

@@ -261,9 +261,11 @@ def test_a_producer_seals_and_cannot_open(text: str) -> None:
     assert unseal(sealed, home) == Secret(text)
     assert unseal(sealed, home.rotate()) == Secret(text)
     assert sealed.fingerprint == Safe(home).fingerprint(Secret(text))
-    for other in (ring, RING, Ring.generate()):
+    for other in (RING, Ring.generate()):
         with pytest.raises(KeyMissing, match=sealed.key_id):
             unseal(sealed, other)
+    with pytest.raises(SafeError, match="one for producers"):
+        unseal(sealed, ring)
     assert (Safe(ring).opens, Safe(home).opens) == (False, True)
 
 
@@ -300,4 +302,8 @@ def test_a_ring_for_producers_needs_a_key_that_opens() -> None:
     with pytest.raises(SafeError, match="either keys that open or public ones"):
         Ring.parse(Secret(RING.text.reveal() + Ring.generate().for_producers().text.reveal()))
     private = home.opens[0].line.split()[1]
-    assert private not in home.for_producers().text.reveal()
+    given = home.for_producers()
+    assert private not in given.text.reveal()
+    for refused in (given.rotate, given.for_producers):
+        with pytest.raises(SafeError, match="one for producers"):
+            refused()

@@ -6,6 +6,7 @@ import stat
 
 from sqlalchemy import text
 
+from rules.secret import Secret
 from tests.scheduler.cli.conftest import Home, Jobs
 from worker.ledger import reads
 from worker.ledger.database import Database
@@ -71,6 +72,34 @@ def test_keys_generate(empty_home: Home) -> None:
     path = empty_home.data / "keys"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert empty_home.run("keys", "generate").exit_code == 2
+
+
+def test_keys_for_producers(home: Home) -> None:
+    """What is printed can be a key ring; it seals, and opens nothing; the file of whole keys is left as it is."""
+    before = (home.data / "keys").read_text()
+    result = home.run("keys", "producers")
+    given = Ring.parse(Secret(result.stdout))
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert (given.seals, given.opens) == ((), ())
+    assert given.publics[0].id == home.ring.opens[0].id
+    assert (home.data / "keys").read_text() == before
+    held = [key.line.split()[1] for key in (*home.ring.seals, *home.ring.opens)]
+    assert not any(key in result.stdout for key in held)
+
+
+def test_a_machine_that_only_submits(home: Home) -> None:
+    """Doctor says what its ring is; it can neither be rotated there nor stand in for the whole one."""
+    given = home.run("keys", "producers").stdout
+    home.environ["REVOQ_SEAL_KEYS"] = given
+
+    checks = {check["name"]: check for check in home.ask("doctor") if check["name"] == "keys"}
+    assert checks["keys"]["state"] == "ok"
+    assert f"seals to the public key {home.ring.opens[0].id}, and cannot open" in checks["keys"]["says"]
+    as_worker = {check["name"]: check for check in home.ask("doctor", "--role", "worker")}
+    assert as_worker["keys"]["state"] == "fail"
+    for words in (("keys", "rotate"), ("keys", "producers")):
+        assert home.run(*words).exit_code == 2
 
 
 def test_keys_rotate(home: Home, db: Database) -> None:

@@ -80,6 +80,36 @@ def test_a_format_is_always_named(data: bytes, ending: str) -> None:
     assert named in {*READERS, ""}
 
 
+HARD = {
+    "deep lists": b"[" * 100_000,
+    "deep mappings": b'{"a":' * 50_000,
+    "deep YAML": b"- " * 50_000 + b"x",
+    "aliases": b"a: &a [x]\n"
+    + b"".join(b"%c: &%c [*%c,*%c,*%c,*%c,*%c]\n" % (n, n, *[n - 1] * 5) for n in range(98, 120)),
+    "a huge number": b'{"rule": "r", "secret": "s", "line": ' + b"9" * 100_000 + b"}",
+    "no number": b'[{"rule": "r", "secret": "s", "line": NaN}, {"rule": "r", "secret": "s", "line": 1e999}]',
+    "NULs": b"rule,secret\nr,a\0b\n",
+    "half a character": b'{"rule": "r", "secret": "\\ud800"}',
+    "half a character in bytes": b"rule,secret\nr,\xed\xa0\x80\n",
+    "a formula": b"rule,secret,reason\nr,s,\"=cmd|' /C calc'!A0\"\n",
+    "an open quote": b'rule,secret\nr,"' + b"x\n" * 50_000,
+    "many columns": b"rule,secret" + b",x" * 50_000 + b"\nr,s\n",
+    "a long cell": b"rule,secret\nr," + b"x" * 5_000_000 + b"\n",
+}
+
+
+@pytest.mark.parametrize("name", sorted(READERS))
+@pytest.mark.parametrize("what", sorted(HARD))
+def test_what_is_made_to_hurt(name: str, what: str) -> None:
+    """Each reader takes it or refuses it, soon and in a sentence; no secret in it is half a character."""
+    for item in read(HARD[what], name):
+        if isinstance(item, Mistake):
+            assert item.says
+            assert len(item.says) < 1_000
+        elif isinstance(item, Row) and item.secret is not None:
+            item.secret.encode("utf-8")
+
+
 SECRETS = st.text(st.characters(codec="utf-8", exclude_characters="\0\r\n"), min_size=1, max_size=40)
 
 
