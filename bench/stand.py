@@ -328,7 +328,7 @@ def open_stand() -> Iterator[Stand]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="revoq-bench-")))
         broker = start_broker(folder)
         stack.callback(broker.stop)
-        postgres = stack.enter_context(running_postgres(**DURABLE))
+        postgres = stack.enter_context(running_postgres(settings=DURABLE))
         port = find_free_port()
         command: Sequence[str] = [sys.executable, "-m", "bench.provider", str(port)]
         process = stack.enter_context(Process.start(command, log=folder / "provider.log", cwd=ROOT))

@@ -91,7 +91,7 @@ def start_process(command: list[str | Path], directory: Path, port: int) -> Proc
 
 
 @contextmanager
-def running_postgres(within: Path | None = None, **settings: str) -> Iterator[Postgres]:
+def running_postgres(within: Path | None = None, settings: Mapping[str, str] | None = None) -> Iterator[Postgres]:
     """A server with a cluster of its own, which goes away with it; `within` is the folder in which that is made."""
     programs = find_programs()
     user = "postgres" if os.geteuid() == 0 else getpass.getuser()
@@ -103,7 +103,7 @@ def running_postgres(within: Path | None = None, **settings: str) -> Iterator[Po
         data = directory / "data"
         initialise(programs / "initdb", data, user)
         port = find_free_port()
-        chosen = [f"--{name}={value}" for name, value in {**SETTINGS, **settings}.items()]
+        chosen = [f"--{name}={value}" for name, value in {**SETTINGS, **(settings or {})}.items()]
         command: list[str | Path] = [programs / "postgres", "-D", data, "-p", str(port), "-k", directory, *chosen]
         server = Postgres(port, directory, command, start_process(command, directory, port))
         try:

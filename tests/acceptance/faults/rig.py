@@ -223,7 +223,9 @@ def open_rig(directory: Path, kind: str, stages: Sequence[Stage]) -> Iterator[Ri
         url = f"sqlite:///{directory / 'ledger.db'}"
         if kind == "postgresql":
             # A worker that is told "committed" may rely on that here, since this server is killed.
-            postgres = stack.enter_context(running_postgres(small, synchronous_commit="on", max_wal_size="64MB"))
+            postgres = stack.enter_context(
+                running_postgres(small, {"synchronous_commit": "on", "max_wal_size": "64MB"})
+            )
             url = postgres.create_database()
         for stage in stages:
             stage.open()
