@@ -9,19 +9,21 @@ import os
 import pwd
 import socket
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from sqlalchemy.exc import DBAPIError
 
-from rules.loader import builtin, read
 from scheduler.cli.failures import first_line
 from scheduler.errors import DatabaseDown
 from worker.errors import SchemaMismatch
 from worker.ledger.accounts import LimitsOf
 from worker.ledger.database import Database, check
 from worker.log import configure
-from worker.runtime import Runtime, build, limits_of
 from worker.settings import Settings, load_settings, using
+
+if TYPE_CHECKING:
+    from worker.runtime import Runtime
 
 
 def open_settings() -> Settings:
@@ -55,6 +57,9 @@ def open_ledger(settings: Settings) -> Database:
 
 def open_runtime(settings: Settings) -> Runtime:
     """All tools of this process, the ledger checked."""
+    # Rules, templates and clients take longer to load than all that a listing does.
+    from worker.runtime import build  # noqa: PLC0415
+
     runtime = build(settings)
     click.get_current_context().call_on_close(runtime.connections.close)
     open_ledger(settings).dispose()
@@ -64,6 +69,9 @@ def open_runtime(settings: Settings) -> Runtime:
 
 def known_limits(settings: Settings) -> LimitsOf:
     """What each provider account allows, for a verb that needs no other tools."""
+    from rules.loader import builtin, read  # noqa: PLC0415 - see above
+    from worker.runtime import limits_of  # noqa: PLC0415
+
     catalogue, _ = read([builtin(), *settings.rules_path])
     return limits_of(settings, catalogue)
 

@@ -8,11 +8,8 @@ import click
 
 from rules.errors import BadInput, MoveRefused
 from rules.lifecycle import Intent, Reason, State
-from scheduler import restore as restoring
-from scheduler.bell import BrokerDown, ring
 from scheduler.cli import story
 from scheduler.cli.desk import known_limits, open_ledger, open_runtime, open_settings, requester
-from scheduler.cli.ordering import tell_receipt
 from scheduler.cli.output import JSON, formatted, note, say, write_json, write_lines, write_table
 from scheduler.cli.present import ago, job_line, standing
 from worker.errors import UnknownJob
@@ -154,6 +151,9 @@ def cancel(job_ids: Sequence[str], reason: str) -> None:
 @formatted
 def restore(job_id: str, reason: str, form: str, *, although_leaked: bool) -> None:
     """Enable again what a job has disabled, and prove that it works: whoever has it can use it from then on."""
+    from scheduler import restore as restoring  # noqa: PLC0415 - who lists needs neither this nor the queue
+    from scheduler.cli.ordering import tell_receipt  # noqa: PLC0415
+
     runtime = open_runtime(open_settings())
     receipt = restoring.restore(runtime, job_id, requester=requester(), why=reason, although_leaked=although_leaked)
     if not receipt.rung:
@@ -197,6 +197,8 @@ def each(db: Database, job_ids: Sequence[str], move: Callable[[str], None]) -> l
 
 def ring_bells(db: Database, job_ids: Sequence[str]) -> None:
     """Wake the workers at once; where the broker is down, the sweep does it later."""
+    from scheduler.bell import BrokerDown, ring  # noqa: PLC0415 - see restore
+
     try:
         settings = open_settings()
         ring(moves.ring(db, job_ids, known_limits(settings), settings.incident_share))

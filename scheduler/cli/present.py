@@ -39,17 +39,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rules.guard import Who
 from rules.lifecycle import OPEN, Ending, Outcome, Reason, State, TargetState, Verdict, ending
-from rules.loader import LoadedRule
 from rules.plan import CHANGES, MAKES_KEYS, Plan, Purpose
 from worker.ledger.rechecks import Recheck
 from worker.ledger.rows import AuditRow, Credential, Hold, Job, JobLine, SealedSecret, SlotRow, Step, TargetRow
-from worker.rehearsal import Coming, Taken
-from worker.schedules import Schedule
-from worker.settings import Connection
+
+if TYPE_CHECKING:
+    from rules.guard import Who
+    from rules.loader import LoadedRule
+    from worker.rehearsal import Coming, Taken
+    from worker.schedules import Schedule
+    from worker.settings import Connection
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SPANS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
