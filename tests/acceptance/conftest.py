@@ -53,9 +53,12 @@ def sqlite_hub_system(build_system: Build, jupyterhub: Hub, sqlite_url: str) -> 
 
 TABLES = {
     "edges": ("edges of a rotation", ("killed", "edges", "runs", "rotated", "parked", "lost", "stray")),
+    "canaries": ("canaries", ("database", "planted", "places", "encodings", "found")),
     "faults": ("faults", ("hurt", "cases", "jobs", "lost", "doubled", "wrong")),
 }
 """What tests record under these names is told at the end: a title, and the columns."""
+SUMMED = {"edges", "faults"}
+"""Tables whose last line adds the others up."""
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -65,9 +68,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for kind, (title, head) in TABLES.items():
         rows: dict[str, list[int]] = {}
         for way, *numbers in (value for report in ended for name, value in report.user_properties if name == kind):
-            for name in (way, "all"):
+            for name in (way, "all") if kind in SUMMED else (way,):
                 rows[name] = [a + b for a, b in zip(rows.get(name, [0] * len(numbers)), numbers, strict=True)]
         if rows:
             terminalreporter.section(title)
-            for name, *cells in (head, *((name, *rows[name]) for name in (*sorted(rows.keys() - {"all"}), "all"))):
+            names = (*sorted(rows.keys() - {"all"}), *(rows.keys() & {"all"}))
+            for name, *cells in (head, *((name, *rows[name]) for name in names)):
                 terminalreporter.write_line(f"{name:74}" + "".join(f"{cell:>9}" for cell in cells))

@@ -61,10 +61,10 @@ def test_what_a_producer_submits_is_revoked_at_home(home: System, sandbox: Sandb
     database.dispose()
     rings = [Secret(producer.environ["REVOQ_SEAL_KEYS"]), Secret((home.directory / "data" / "keys").read_text())]
     theirs, ours = (Safe(Ring.parse(text)) for text in rings)
-    place = {"owner": owner_of("keyring.token", "ring", ours.fingerprint(Secret(key.secret))), "now": row.created_at}
+    owner = owner_of("keyring.token", "ring", ours.fingerprint(Secret(key.secret)))
     with pytest.raises(SafeError, match="cannot open"):
-        open_row(theirs, row, **place)
-    assert open_row(ours, row, **place) == Secret(key.secret)
+        open_row(theirs, row, owner=owner, now=row.created_at)
+    assert open_row(ours, row, owner=owner, now=row.created_at) == Secret(key.secret)
 
     home.start_all()
     assert home.wait_ended(job)["verdict"] == "revoked"

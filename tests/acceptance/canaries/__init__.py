@@ -1,0 +1,1 @@
+"""Planted secrets: the provider that repeats them, the search for them, and the places that are searched."""
