@@ -1,4 +1,4 @@
-"""The parts of README.md that are made from the code; `python -m tests.readme` writes them, a test compares them."""
+"""The parts of the READMEs that are made from the code; `python -m tests.readme` writes them, a test compares them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from rules.notice import SEVERITIES
 from rules.schema import UNITS
 from worker.settings import Settings
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+PAGES = (ROOT / "README.md", ROOT / "scheduler" / "README.md")
 
 ABOUT = {
     "data_dir": "where the embedded database, broker and keys are",
@@ -54,7 +55,7 @@ ABOUT = {
 
 
 def render(text: str) -> str:
-    """The README with every generated part as the code has it now."""
+    """A page with every generated part that it has as the code has it now."""
     text = replace_table(text, "| reason | means | what to do |", reasons())
     text = replace_table(text, "| provider | rule | identified by | aliases |", providers())
     text = replace_table(text, "| setting | default | |", settings())
@@ -63,10 +64,10 @@ def render(text: str) -> str:
 
 
 def replace_table(text: str, header: str, rows: Iterable[str]) -> str:
-    """Put rows under a table's header."""
+    """Put rows under a table's header, where the page has it."""
     before, found, after = text.partition(header)
     if not found:
-        raise ValueError(f"README.md has no table {header!r}")
+        return text
     rest = re.sub(r"\A\n\|[-|]+\|\n(?:[|<].*\n)*", "", after)
     line = "|" + "---|" * (header.count("|") - 1)
     return f"{before}{header}\n{line}\n" + "".join(f"{row}\n" for row in rows) + rest
@@ -179,4 +180,5 @@ def settings() -> list[str]:
 
 
 if __name__ == "__main__":
-    README.write_text(render(README.read_text()))
+    for page in PAGES:
+        page.write_text(render(page.read_text()))

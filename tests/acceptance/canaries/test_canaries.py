@@ -178,7 +178,9 @@ def furnish(build_system: Build, sandbox: Sandbox, sqlite_url: str, tmp_path: Pa
             script.chmod(0o700)
             url, server = sqlite_url, None
             if kind == "postgresql":
-                running = stack.enter_context(running_postgres(log_statement="all", log_parameter_max_length="-1"))
+                running = stack.enter_context(
+                    running_postgres(settings={"log_statement": "all", "log_parameter_max_length": "-1"})
+                )
                 url, server = running.create_database(), running
             admin = sandbox.keyring.add_key(owner="revoq", admin=True)
             secrets = {
