@@ -11,6 +11,7 @@ import ipaddress
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from urllib.parse import urlsplit
 
 import structlog
@@ -28,6 +29,7 @@ from rules.schema import Extraction, Identity, Provider, Request, Step
 from rules.secret import Secret
 from worker.client import send
 from worker.errors import ConnectionUnusable, ExchangeError, Trouble
+from worker.log import redacting
 from worker.settings import Connection, Settings
 
 log = structlog.get_logger(__name__)
@@ -53,6 +55,7 @@ class Account:
         self._lock = threading.RLock()
         self._session: dict[str, str | Secret] | None = None
         self._own: Who | None = None
+        self._hidden = ExitStack()
 
     @property
     def name(self) -> str:
@@ -206,6 +209,9 @@ class Account:
                 if self._identity is not None and self._identity.sign_in is not None:
                     sign_in = self._identity.sign_in
                     known |= self._ask(sign_in.request, sign_in.extract, known, deadline)
+                # An answer may repeat with what it was asked, and an error may quote that answer.
+                self._hidden.close()
+                self._hidden.enter_context(redacting(*(each for each in known.values() if isinstance(each, Secret))))
                 self._session = known
             return self._session
 

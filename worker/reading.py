@@ -15,6 +15,7 @@ from rules.schema import Command, Existing, Extraction, Matcher, ProbeContent, R
 from rules.secret import Secret
 from rules.throttle import retry_after
 from worker.errors import ExchangeError
+from worker.log import clean
 from worker.safe import Safe
 from worker.step import Filling, Result, Values
 
@@ -77,12 +78,12 @@ def take_values(
 
 
 def evidence(filling: Filling, answer: Answer, safe: Safe) -> dict[str, Any]:
-    """What may be kept of an answer: never the body, only a keyed digest of it."""
+    """What may be kept of an answer: never the body, only a keyed digest of it; a header may repeat what was sent."""
     is_program = isinstance(filling.part.action, Command)
     return {
         "exit" if is_program else "status": answer.status,
         "matchers": [[name, held] for name, held in outcomes(_matchers(filling), answer, filling.values)],
-        "headers": {name: answer.headers[name][:200] for name in KEPT_HEADERS if name in answer.headers},
+        "headers": {name: clean(answer.headers[name])[:200] for name in KEPT_HEADERS if name in answer.headers},
         "digest": safe.digest(answer.body),
         "bytes": len(answer.body),
     }
