@@ -165,7 +165,9 @@ class System:
                 return [*worker, "-Q", "bulk,rotation", "-P", "prefork", "-c", "2"]
             case "nursery":
                 own = worker[worker.index("worker") + 1 :]
-                return [sys.executable, "-m", "tests.servers.nursery", *own, "-Q", name]
+                # One with a number works for its own line alone; the only one for everybody.
+                queues = "bulk,rotation" if name == "nursery" else name
+                return [sys.executable, "-m", "tests.servers.nursery", *own, "-Q", queues]
             case "clock":
                 clock = [*CELERY, "-A", "scheduler.app", "worker", *QUIET, "-l", "debug"]
                 return [*clock, "-Q", "clock", "-P", "solo", "-n", f"{name}@{self.directory.name}"]
