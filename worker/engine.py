@@ -27,6 +27,7 @@ from worker.dossier import NotReady, unformed
 from worker.errors import ClaimLost, ConnectionUnusable, ExchangeError, Held
 from worker.ledger import accounts, moves
 from worker.ledger.rows import Claim
+from worker.log import describe
 from worker.runtime import Runtime
 from worker.step import Ready, Result
 
@@ -61,8 +62,8 @@ def carry(runtime: Runtime, job_id: str, worker: str) -> Decision | None:
         except ClaimLost:
             log.warning("claim_lost", why="another worker holds the job by now")
             return None
-        except Exception as error:
-            log.exception("crashed")
+        except Exception as error:  # noqa: BLE001 - whatever it was, the job goes on without this worker
+            log.error("crashed", exception=describe(error, whole=False))
             return _crashed(runtime, claim, error)
         finally:
             case.forget()
@@ -203,7 +204,7 @@ def _later(runtime: Runtime, claim: Claim, why: str) -> Decision:
 
 
 def _crashed(runtime: Runtime, claim: Claim, error: Exception) -> Decision:
-    """Our own code failed: let go, and after a few times ask for a person. The text of the error stays in the log."""
+    """Our own code failed: let go, and after a few times ask for a person. The log has its places, not its text."""
     says = f"revoq itself failed with {type(error).__name__}; the worker's log has more"
     attempt = claim.job.attempt + 1
     if attempt > CRASHES:

@@ -170,15 +170,21 @@ def _describe_exception(_logger: WrappedLogger, _method: str, event: EventDict) 
     return event
 
 
-def describe(error: BaseException) -> str:
-    """Type and message of an error and of what led to it, the places it came through, and no variable's value."""
+def describe(error: BaseException, *, whole: bool = True) -> str:
+    """Type and message of an error and of what led to it, the places it came through, and no variable's value.
+
+    Unless it is to be told `whole`, an error that is not ours has no message: it may quote what nobody has taken for a
+    secret yet, such as a provider's answer.
+    """
     lines: list[str] = []
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
         seen.add(id(current))
-        lines.append(f"{'because of ' if lines else ''}{type(current).__name__}: {current}")
-        if not isinstance(current, RevoqError):
+        ours = isinstance(current, RevoqError)
+        says = f": {current}" if whole or ours else ""
+        lines.append(f"{'because of ' if lines else ''}{type(current).__name__}{says}")
+        if not ours:
             lines += _places(current.__traceback__)
         current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
     return "\n".join(lines)

@@ -15,6 +15,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rules.errors import BadInput
 from rules.secret import MASK, Secret
 from tests.sandbox import Sandbox
 from tests.sandbox.sendgrid import draw_secret
@@ -237,6 +238,27 @@ def test_an_exception_is_words_and_places(log: io.StringIO) -> None:
         assert said[5].endswith("in refuse")
         assert "local" not in line["exception"]
         assert "exc_info" not in line
+
+
+def test_what_a_strangers_error_says_can_be_left_out() -> None:
+    """Its type and places stay, and so does what our own errors say: they never quote an answer."""
+
+    def stranger() -> None:
+        raise KeyError(TEXT)
+
+    def ours() -> None:
+        try:
+            stranger()
+        except KeyError as error:
+            raise BadInput("nothing was sent") from error
+
+    with pytest.raises(BadInput) as caught:
+        ours()
+    said = describe(caught.value, whole=False)
+
+    assert said.startswith("BadInput: nothing was sent\nbecause of KeyError\n")
+    assert "test_log.py" in said
+    assert TEXT not in said
 
 
 def test_a_sentence_needs_no_places() -> None:

@@ -69,9 +69,11 @@ if os.environ.get("CANARY_CRASH"):
     http.conclude = conclude
 
 if os.environ.get("CANARY_BARE"):
+    import worker.engine
     import worker.log
 
     worker.log.clean = lambda text: text
+    worker.engine.describe = lambda error, whole: worker.log.describe(error)
 """
 """Runs when a process of the test starts: one that fails in mid-job with all it knows, one that strikes nothing out."""
 CHILD = """\
