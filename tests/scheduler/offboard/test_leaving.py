@@ -252,7 +252,7 @@ def test_a_user_whom_aws_does_not_know(cloud: Bench) -> None:
     found = survey(cloud.runtime, said("nobody", "cloud"), Asked(requester="ada"), None)
 
     assert found.wrong == 1
-    assert "AWS list nobody answered 404" in found.mistakes[0].says
+    assert "nobody at cloud: AWS list answered 404" in found.mistakes[0].says
 
 
 def test_a_provider_that_lists_nobody(bench: Bench) -> None:
