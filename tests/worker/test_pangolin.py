@@ -213,7 +213,7 @@ def test_a_protected_name_is_forced_once(bench: Bench, sandbox: Sandbox) -> None
 
     assert moves.force(database, parked.id, actor="kim", why="it leaked") is Reason.PROTECTED
 
-    held = bench.carry(parked.id, rounds=3)
+    held = bench.carry(parked.id)
     assert (held.state, held.reason, touched(sandbox)) == (State.WAITING, moves.HELD, [])
     moves.hold_off(database, "*", actor="tester", why="over")
     assert bench.carry(parked.id, rounds=9).verdict is Verdict.REVOKED
