@@ -69,9 +69,14 @@ class Ringer(Scheduler):  # type: ignore[misc]  # as above
 
     def unheard(self) -> int:
         """How many bells lie in the clock's queue."""
-        try:
-            return int(self.connection.default_channel.queue_declare(CLOCK, passive=True).message_count)
-        except ChannelError:
-            return 0  # A queue that is empty does not exist.
-        except (OperationalError, *self.connection.connection_errors, *self.connection.channel_errors):
-            return 0  # Away, or out of memory: ringing fails in the same way, and says so.
+        return waiting(self.connection, CLOCK)
+
+
+def waiting(connection: Any, queue: str) -> int:
+    """How many messages nobody has taken from a queue; none, where the broker cannot tell."""
+    try:
+        return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
+    except ChannelError:
+        return 0  # A queue that is empty does not exist.
+    except (OperationalError, *connection.connection_errors, *connection.channel_errors):
+        return 0  # Away, or out of memory: ringing fails in the same way, and says so.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from kombu.exceptions import ChannelError, OperationalError
+from kombu.exceptions import OperationalError
 
+from scheduler import beat
 from scheduler.beat import CLOCK
 from worker.app import app
 from worker.ledger.rows import Ring
@@ -27,9 +28,8 @@ def waiting(queue: str) -> int:
     """How many messages nobody has taken from a queue; none, where the broker cannot tell."""
     try:
         with app.pool.acquire(block=True, timeout=5) as connection:
-            return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
-    except (ChannelError, OperationalError, OSError):
-        # An empty queue is none to Redis.
+            return beat.waiting(connection, queue)
+    except (OperationalError, OSError):
         return 0
 
 

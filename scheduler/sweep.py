@@ -65,9 +65,10 @@ def seal(runtime: Runtime) -> int:
     db = runtime.database
     with db.begin() as connection:
         count = audit.fold(connection, SEALED_AT_ONCE, db.now())
-    if runtime.signers and not restored.hold_if_behind(runtime.settings, db):
+    signers = runtime.signers
+    if signers and not restored.hold_if_behind(runtime.settings, db):
         with db.begin() as connection:
-            heads.sign(connection, runtime.signers, db.now())
+            heads.sign(connection, signers, db.now())
     return count
 
 

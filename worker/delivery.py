@@ -22,11 +22,11 @@ from rules.secret import Secret
 from worker.client import send
 from worker.connections import local_origins
 from worker.errors import SinkUnavailable
+from worker.files import sync_folder
 from worker.ledger import heads
 from worker.ledger.database import Database
 from worker.ledger.exports import head_line
 from worker.ledger.heads import Signed
-from worker.safe import sync_folder
 from worker.settings import AuditFile, AuditHook, Settings
 from worker.sinks.webhook import signer_of
 

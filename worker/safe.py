@@ -23,11 +23,9 @@ import binascii
 import hashlib
 import hmac
 import json
-import os
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -40,6 +38,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from rules.secret import Secret
 from worker.errors import KeyMissing, SafeError, Shredded, Tampered
+from worker.files import change, write_first
 
 VERSION = 1
 ALGORITHM = "AES-256-GCM"
@@ -287,59 +286,10 @@ def _unpad(padded: bytes) -> Secret:
 
 
 def write_ring(path: Path, ring: Ring) -> None:
-    """Write a first file of keys, mode 0600; an existing one is never overwritten, since its keys may be in use."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        _write_new(path, ring)
-    except FileExistsError:
-        raise SafeError(f"{path} holds keys already: revoq keys rotate adds a new one to them") from None
-    sync_folder(path.parent)
+    """Write a first file of keys; raises SafeError where there is one."""
+    write_first(path, ring.text, taken="holds keys already: revoq keys rotate adds a new one to them")
 
 
 def rotate_ring(path: Path) -> Ring:
-    """Put a new seal key first in the file of keys, in one step that cannot lose a key, and give the new ring."""
-    with sole_writer(path) as beside:
-        try:
-            before = Ring.parse(Secret(path.read_text("utf-8")))
-        except (OSError, UnicodeDecodeError) as error:
-            says = getattr(error, "strerror", None) or "not UTF-8"
-            raise SafeError(f"cannot read {path}: {says}; revoq keys generate makes a first one") from None
-        after = before.rotate()
-        _write_new(beside, after)
-        beside.replace(path)
-    sync_folder(path.parent)
-    return after
-
-
-@contextmanager
-def sole_writer(path: Path) -> Iterator[Path]:
-    """The file that becomes the new ring is also the lock: two rotations at once would lose one's key."""
-    lock, beside = path.with_name(f"{path.name}.lock"), path.with_name(f"{path.name}.new")
-    try:
-        os.close(os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-    except FileExistsError:
-        raise SafeError(f"another rotation holds {lock}: take it away if none is running") from None
-    except OSError as error:
-        raise SafeError(f"cannot write beside {path}: {error.strerror}") from None
-    try:
-        yield beside
-    finally:
-        beside.unlink(missing_ok=True)
-        lock.unlink()
-
-
-def _write_new(path: Path, ring: Ring) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-    with os.fdopen(os.open(path, flags, 0o600), "w", encoding="utf-8") as file:
-        file.write(ring.text.reveal())
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def sync_folder(path: Path) -> None:
-    """A file whose name was not written out is gone after a power loss, and with it all that it sealed."""
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    """Put new keys first in the file of keys, and give the new ring."""
+    return Ring.parse(change(path, lambda before: Ring.parse(before).rotate().text))

@@ -120,7 +120,7 @@ class Schedule(Model):
     @property
     def secret_files(self) -> list[Path]:
         """The files that its variables refer to."""
-        return [Path(text.removeprefix("file:")) for text in self.variables.values() if text.startswith("file:")]
+        return sources.files_of(self.variables.values())
 
     @property
     def when(self) -> str:

@@ -127,7 +127,7 @@ class Connection(Model):
     @property
     def secret_files(self) -> list[Path]:
         """The files that the identity refers to."""
-        return [Path(text.removeprefix("file:")) for text in self.identity.values() if text.startswith("file:")]
+        return sources.files_of(self.identity.values())
 
 
 NO_LITERAL = "expected a reference to the secret, such as file:/run/secrets/NAME or env:NAME, got the value itself"
@@ -256,7 +256,7 @@ class Named(Model):
     @property
     def secret_files(self) -> list[Path]:
         """The files that it refers to."""
-        return [Path(text.removeprefix("file:")) for text in self.references.values() if text.startswith("file:")]
+        return sources.files_of(self.references.values())
 
 
 class Place(Named):
@@ -466,7 +466,7 @@ class Route(Model):
     @property
     def secret_files(self) -> list[Path]:
         """The file that it refers to, where it is one."""
-        return [Path(self.to.removeprefix("file:"))] if self.to.startswith("file:") else []
+        return sources.files_of([self.to])
 
 
 def read_address(to: str) -> Secret:

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from rules.secret import Secret
 from worker.errors import SafeError
-from worker.safe import sole_writer, sync_folder
+from worker.files import change, write_first
 
 ALGORITHM = "ed25519"
 SEED_BYTES = 32
@@ -97,36 +97,19 @@ def read_public(text: str) -> str:
 
 
 def write_signer(path: Path) -> Signer:
-    """Make a first key and write it, mode 0600; an existing file is never overwritten, since its key may be in use."""
+    """Make a first key and write its file; raises SafeError where there is one."""
     signer = Signer.generate()
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        _write_new(path, signer.line)
-    except FileExistsError:
-        raise SafeError(f"{path} holds a key already: revoq keys rotate --audit adds a new one") from None
-    sync_folder(path.parent)
+    write_first(path, Secret(signer.line), taken="holds a key already: revoq keys rotate --audit adds a new one")
     return signer
 
 
 def rotate_signer(path: Path) -> Signer:
-    """Put a new key first in the file, in one step that cannot lose a key; the old one has to introduce it."""
+    """Put a new key first in the file; the old one has to introduce it."""
     signer = Signer.generate()
-    with sole_writer(path) as beside:
-        try:
-            before = path.read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            says = getattr(error, "strerror", None) or "not UTF-8"
-            raise SafeError(f"cannot read {path}: {says}; revoq keys generate makes a first one") from None
-        read_signers(Secret(before))
-        _write_new(beside, signer.line + before)
-        beside.replace(path)
-    sync_folder(path.parent)
+
+    def put_in_front(before: Secret) -> Secret:
+        read_signers(before)
+        return Secret(signer.line + before.reveal())
+
+    change(path, put_in_front)
     return signer
-
-
-def _write_new(path: Path, text: str) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-    with os.fdopen(os.open(path, flags, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())

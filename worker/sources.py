@@ -6,7 +6,7 @@ import difflib
 import logging
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -240,6 +240,11 @@ def _explain(error: ErrorDetails, keys: Collection[str], *, hidden: bool) -> str
         wanted = re.sub(r"^Input (?:should be|is not) ", "expected ", error["msg"]).replace("dictionary", "mapping")
     came = "something else" if hidden else shown(error["input"])
     return f"{wanted}, got {came if len(came) <= 80 else f'{came[:77]}...'}"
+
+
+def files_of(references: Iterable[str]) -> list[Path]:
+    """The files that these lead to."""
+    return [Path(text.removeprefix("file:")) for text in references if text.startswith("file:")]
 
 
 def nearest(name: str, known: Collection[str]) -> str:

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, and_, delete, exists, insert, select, tuple_
 
 from rules.errors import BadInput, MoveRefused, RevoqError
 from rules.lifecycle import OPEN
+from worker.files import sync_folder
 from worker.ledger import audit as trail
 from worker.ledger import heads
 from worker.ledger.chain import PAGE
@@ -25,7 +26,6 @@ from worker.ledger.database import Database, Lock, lock
 from worker.ledger.exports import Form, Line, row_line, written
 from worker.ledger.heads import Seam
 from worker.ledger.tables import audit, jobs, seals, seams
-from worker.safe import sync_folder
 from worker.signing import Signer
 
 
