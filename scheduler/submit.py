@@ -32,7 +32,7 @@ from worker.connections import NOBODY, Account
 from worker.dossier import Terms
 from worker.envelopes import TOKEN_KIND, VARIABLE, owner_of, seal_row
 from worker.ledger import moves
-from worker.ledger.rows import NewJob, SealedSecret
+from worker.ledger.rows import NewJob, Ring, SealedSecret
 from worker.rehearsal import Rehearsal, Script
 from worker.runtime import Runtime
 
@@ -90,19 +90,23 @@ class Checked:
 def submit(runtime: Runtime, order: Order) -> Receipt:
     """Check, seal, commit, ring. Raises BadInput and its like with nothing written."""
     checked = check(runtime, order)
-    submitted = moves.submit(runtime.database, new_job(runtime, checked))
+    share = runtime.settings.incident_share
+    submitted, bells = moves.submit_and_ring(runtime.database, new_job(runtime, checked), runtime.limits, share)
     log.info("submitted", job=submitted.job_id, rule=checked.loaded.rule.id, joined=submitted.joined)
-    if submitted.joined:
-        return Receipt(submitted.job_id, joined=True, rung=True)
-    return Receipt(submitted.job_id, joined=False, rung=ring_jobs(runtime, [submitted.job_id]))
+    return Receipt(submitted.job_id, joined=submitted.joined, rung=_send(bells))
 
 
 def ring_jobs(runtime: Runtime, job_ids: list[str]) -> bool:
     """Ring committed jobs as well as can be; the sweep does it again where the broker is down."""
+    return _send(moves.ring(runtime.database, job_ids, runtime.limits, runtime.settings.incident_share))
+
+
+def _send(bells: list[Ring]) -> bool:
     try:
-        ring(moves.ring(runtime.database, job_ids, runtime.limits, runtime.settings.incident_share))
+        if bells:
+            ring(bells)
     except BrokerDown as error:
-        log.warning("not_rung", jobs=len(job_ids), why=str(error))
+        log.warning("not_rung", jobs=len(bells), why=str(error))
         return False
     return True
 

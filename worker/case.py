@@ -12,7 +12,7 @@ from rules.decision import Record
 from rules.errors import RevoqError
 from rules.lifecycle import Outcome, Reason, Stage
 from rules.loader import LoadedRule
-from rules.plan import CHANGES, MAKES_KEYS, TOKEN, Plan, Planned, Purpose
+from rules.plan import MAKES_KEYS, TOKEN, Plan, Planned, Purpose
 from rules.recheck import DONE
 from rules.schema import Rotation
 from rules.schema.rotation import JOB
@@ -20,7 +20,7 @@ from rules.secret import Secret
 from worker.dossier import Dossier, NotReady, Terms
 from worker.envelopes import EXTRACTED, TOKEN_KIND, open_row, owner_of, seal_row
 from worker.errors import SafeError
-from worker.ledger import moves, reads, rechecks
+from worker.ledger import moves, rechecks
 from worker.ledger.rows import Claim, Job, SealedSecret, Staged, Step
 from worker.runtime import Runtime
 from worker.step import Result
@@ -50,7 +50,7 @@ class Case(Dossier):
         self._claim, self.job = claim, claim.job
         self.acted_by: set[str] = set()
         super().__init__(runtime, Plan.from_json(self.job.plan), self.job.connection, terms_of(self.job))
-        self._found = reads.surroundings(runtime.database, self.job)
+        self._found = claim.found
         self._known = asdict(self._found.credential)
         self.expires_at = self._found.credential.expires_at
         self._owner = owner_of(self.job.rule, self.job.connection, self._found.credential.fingerprint)
@@ -69,7 +69,8 @@ class Case(Dossier):
     def record(self, planned: Planned, number: int, result: Result) -> None:
         """Write down what a step came to, its secrets sealed in the same transaction, and go on knowing it.
 
-        A look that taught no secret shares the transaction of what comes next.
+        Where a key may have come or gone to a stage, that is at once; every other step shares the transaction of what
+        is decided next, which is written before anything is sent.
         """
         database = self.runtime.database
         now = database.now()
@@ -95,7 +96,7 @@ class Case(Dossier):
             "credential": self._taught(result.outcome, now),
         }
         staged = self._staged(planned, result)
-        if sealed or staged or planned.purpose in CHANGES:
+        if sealed or staged or self.plan.intent in MAKES_KEYS:
             moves.record(database, self._claim, number, **told, secrets=sealed, staged=staged)
         else:
             moves.note(database, self._claim, number, **told)

@@ -11,17 +11,18 @@ import sys
 import threading
 from datetime import UTC, datetime
 
+from celery.apps.worker import Worker
 from celery.exceptions import Retry
-from celery.signals import worker_init, worker_shutting_down
+from celery.signals import celeryd_after_setup, worker_init, worker_shutting_down
 
 from rules.decision import Decision, Park, Wait
 from rules.errors import RevoqError
 from rules.lifecycle import Intent
 from rules.secret import Secret
 from rules.units import SECOND
-from worker.app import app
+from worker.app import URGENT, app
 from worker.engine import carry
-from worker.runtime import runtime, stop
+from worker.runtime import runtime, step_back, stop
 from worker.safe import ONLY_SEALS, Ring, Safe
 from worker.settings import settings
 
@@ -75,6 +76,13 @@ def _need_keys(**_options: object) -> None:
         sys.exit(f"revoq: {error}")
     if not opens:
         sys.exit(f"revoq: {ONLY_SEALS}: a worker needs the one that revoq keys generate has made")
+
+
+@celeryd_after_setup.connect
+def _leave_the_processor(instance: Worker, **_options: object) -> None:
+    """A worker that takes no incidents steps back behind those that do; its threads, begun after this, do as well."""
+    if URGENT not in instance.app.amqp.queues.consume_from:
+        step_back()
 
 
 @worker_shutting_down.connect

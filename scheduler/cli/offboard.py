@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, get_args
@@ -25,13 +24,11 @@ from scheduler.offboard.orders import Asked, Owned
 from scheduler.offboard.planning import make
 from scheduler.offboard.source import Source, Spoken
 from worker.ledger.plans import PlanRow
-from worker.runtime import Runtime
+from worker.runtime import Runtime, step_back
 
 FAILED = 1
 WRONG_USE = 2
 SHOWN_EVERY = 100
-NICE = 10
-"""How far a loader steps back from the processor."""
 
 
 @click.command(name="offboard")
@@ -120,7 +117,7 @@ def command(  # noqa: PLR0913 - each is an option
                 return
             refuse_unplanned(runtime, found, override=override_limit)
             # Sealing and hashing thousands of rows keeps a processor busy; an incident on this machine goes before.
-            os.nice(max(NICE - os.nice(0), 0))
+            step_back()
             with _Counting("loaded") as step:
                 loaded = load(runtime, source, asked, found, step)
         told, lines = receipt_row(found, loaded, source.path), _lines(found, loaded, source.path)

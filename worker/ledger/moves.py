@@ -21,7 +21,7 @@ from rules.lifecycle import FORCIBLE, MOVES, OPEN, Outcome, Reason, State, StepS
 from rules.plan import Purpose
 from rules.units import SECOND
 from worker.errors import ClaimLost, Held, UnknownJob
-from worker.ledger import audit, counters, stages
+from worker.ledger import audit, counters, reads, stages
 from worker.ledger import statements as sql
 from worker.ledger.accounts import LimitsOf, unlimited
 from worker.ledger.bells import is_silent, ring_fairly
@@ -113,6 +113,24 @@ def submit(db: Database, new: NewJob) -> Submitted:
     """
     with db.begin() as conn:
         return submit_within(db, conn, new)
+
+
+def submit_and_ring(
+    db: Database, new: NewJob, limits: LimitsOf = unlimited, share: float = INCIDENT_SHARE
+) -> tuple[Submitted, list[Ring]]:
+    """The same, and what `ring` would mark: a new job and its bell are one commit.
+
+    An open job that was joined is rung where nobody has rung it yet, or where this made it more urgent.
+    """
+    with db.begin() as conn:
+        submitted = submit_within(db, conn, new)
+        if not submitted.joined:
+            # Its row is locked before its account's, against the order; but nobody else can be waiting for a new row.
+            return submitted, ring_fairly(conn, db.now(), jobs.c.id == submitted.job_id, 1, limits, share)
+    with db.begin() as conn:
+        at = db.now()
+        silent = and_(jobs.c.id == submitted.job_id, jobs.c.rung_at.is_(None), sql.is_due(at))
+        return submitted, ring_fairly(conn, at, silent, 1, limits, share)
 
 
 def submit_within(db: Database, conn: Connection, new: NewJob) -> Submitted:
@@ -276,9 +294,10 @@ def claim(db: Database, job_id: str, *, lease: float, worker: str) -> Claim | No
         conn.execute(sql.CHANGE_JOB, {"this": job.id, **changes, **_head(told)})
         audit.write(conn, told)
         counters.add(conn, Counter.WORKERS_LOST, int(taken_over))
-    job = replace(job, **changes, **_head(told))
+        job = replace(job, **changes, **_head(told))
+        found = reads.surroundings(conn, job)
     until = at + _micros(lease)
-    return Claim(job, worker, lease, job.fence, until, told.head, last, lost, troubled, trial)
+    return Claim(job, found, worker, lease, job.fence, until, told.head, last, lost, troubled, trial)
 
 
 def _on_trial(conn: Connection, job_id: str, at: int, lease: float) -> RowMapping | None:
@@ -355,9 +374,10 @@ def record(db: Database, claim: Claim, number: int, *, lease: float | None = Non
 def note(db: Database, claim: Claim, number: int, **result: Any) -> None:
     """Keep what a step came to for this claim's next write, whose transaction it then shares.
 
-    Only for a step that changed nothing: whoever dies before that write has lost an answer that can be asked for again.
-    `result` is the outcome, what it `says`, and as far as there is any: what was `taken` out of the answer, the
-    `evidence`, `retry_after` in seconds, and of the `credential` what was learned (LEARNED names).
+    Only where that write comes before anything else is sent or waited for; whoever dies in between has lost an answer,
+    and the next claim finds the step without one. `result` is the outcome, what it `says`, and as far as there is any:
+    what was `taken` out of the answer, the `evidence`, `retry_after` in seconds, and of the `credential` what was
+    learned (LEARNED names).
     """
     claim.noted = _noted(db.now(), number, **result)
 

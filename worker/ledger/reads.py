@@ -144,12 +144,11 @@ def credential(db: Database, credential_id: str) -> Credential:
         return _credential(conn, credential_id)
 
 
-def surroundings(db: Database, claimed: Job) -> Surroundings:
-    """What belongs to a job that was claimed, in one look."""
-    with db.read() as conn:
-        # Nothing was done yet under the first fence.
-        done = _steps(conn, claimed.id) if claimed.fence > 1 else []
-        return Surroundings(_credential(conn, claimed.credential), _secrets(conn, claimed.id), done)
+def surroundings(conn: Connection, claimed: Job) -> Surroundings:
+    """What belongs to a job that is being claimed, in the transaction that claims it."""
+    # Nothing was done yet under the first fence.
+    done = _steps(conn, claimed.id) if claimed.fence > 1 else []
+    return Surroundings(_credential(conn, claimed.credential), _secrets(conn, claimed.id), done)
 
 
 def _steps(conn: Connection, job_id: str) -> list[Step]:

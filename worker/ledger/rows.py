@@ -156,11 +156,13 @@ class Noted:
 class Claim:
     """A worker's hold on one job, until `lease_until`; every write under it repeats the fence.
 
-    `job` is the row as it was claimed. `lease_until`, `head` and `steps` (the number of the last step) move on with
-    each write, so that a checkpoint need not read before it writes. A claim belongs to one thread.
+    `job` is the row as it was claimed, and `found` what belonged to it then. `lease_until`, `head` and `steps` (the
+    number of the last step) move on with each write, so that a checkpoint need not read before it writes. A claim
+    belongs to one thread.
     """
 
     job: Job
+    found: Surroundings
     worker: str
     lease: float
     fence: int
