@@ -37,6 +37,20 @@ def test_no_secret_is_in_a_command_or_a_variable() -> None:
     assert all(set(service.get("secrets", [])) <= set(COMPOSE["secrets"]) for service in SERVICES.values())
 
 
+def test_only_who_opens_sealed_secrets_has_the_keys() -> None:
+    """What Flower or beat never had, nobody takes from them."""
+    keyed = {name for name, service in SERVICES.items() if "seal_keys" in service.get("secrets", [])}
+    told = {name for name, service in SERVICES.items() if "REVOQ_SEAL_KEYS_FILE" in (service.get("environment") or {})}
+    assert keyed == told == {"urgent", "bulk", "clock"}
+
+
+def test_incidents_have_the_processor_first() -> None:
+    """Bulk weighs less than every other container, each of which has the default."""
+    assert {name: service["cpu_shares"] for name, service in SERVICES.items() if "cpu_shares" in service} == {
+        "bulk": 128
+    }
+
+
 def test_everything_is_pinned_and_nothing_is_published_but_flower_on_loopback() -> None:
     """An image without a version changes under one's feet, and a published broker is everybody's."""
     images = [service["image"] for service in SERVICES.values()]

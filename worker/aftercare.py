@@ -72,7 +72,8 @@ def _watch(case: Case, verdict: Verdict) -> Watch:
     now, within = database.now(), int(settings.shred_after * SECOND)
     look = _look(case, verdict)
     kinds = kinds_of(case.rule, look.steps[0].uses) if look is not None else frozenset[str]()
-    needed = [row for row in rechecks.kept_secrets(database, case.job.credential) if row.kind in kinds]
+    kept = rechecks.kept_secrets(database, case.job.credential) if kinds else []
+    needed = [row for row in kept if row.kind in kinds]
     ended = Ended(
         verdict=verdict,
         at=now,
@@ -85,11 +86,11 @@ def _watch(case: Case, verdict: Verdict) -> Watch:
     coming = series(ended, settings.recheck if chosen is None else chosen)
     if not coming:
         return Watch()
-    kept = _to_repeat(case) if ended.lapses is not None else frozenset[str]()
-    kept |= kinds | _to_restore(case) if any(due.kind is Kind.LOOK for due in coming) else frozenset()
+    keeps = _to_repeat(case) if ended.lapses is not None else frozenset[str]()
+    keeps |= kinds | _to_restore(case) if any(due.kind is Kind.LOOK for due in coming) else frozenset()
     # A look that fails is repeated for as long as everything is; after the last one, its secrets are shredded at once.
     until = coming[-1].at + int(settings.retry_for * SECOND)
-    return Watch(coming, ended.lapsed_at, kept, until, within)
+    return Watch(coming, ended.lapsed_at, keeps, until, within)
 
 
 def _look(case: Case, verdict: Verdict) -> Plan | None:

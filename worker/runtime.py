@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from rules.errors import RuleError
 from rules.loader import Catalogue, builtin, read
@@ -22,8 +24,10 @@ from worker.safe import Ring, Safe
 from worker.settings import Settings, settings
 from worker.signing import Signer, read_signers
 
-NICE = 10
+NICE = 15
 """How far bulk stands behind incidents, in the steps of nice(2)."""
+AUTOGROUP = Path("/proc/self/autogroup")
+"""Linux weighs a session against other sessions before it weighs the processes within one: sched(7), autogroup."""
 
 
 @dataclass(frozen=True)
@@ -98,5 +102,20 @@ def stop() -> None:
 
 
 def step_back() -> None:
-    """Leave the processor to whoever works on an incident; it costs nothing where nobody else wants it."""
+    """Leave the processor to whoever works on an incident; it costs nothing where nobody else wants it.
+
+    The session is weighed as well where it is a service's own, begun by us or for us, and not a person's at a terminal.
+    """
     os.nice(max(NICE - os.nice(0), 0))
+    if os.getsid(0) in {os.getpid(), os.getppid()} and not _at_terminal():
+        # It is there on Linux only, and a container may not let it be written.
+        with suppress(OSError):
+            AUTOGROUP.write_text(str(NICE), encoding="ascii")
+
+
+def _at_terminal() -> bool:
+    try:
+        os.close(os.open(os.ctermid(), os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

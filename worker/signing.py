@@ -14,14 +14,14 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
-
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from typing import TYPE_CHECKING, Self
 
 from rules.secret import Secret
 from worker.errors import SafeError
 from worker.files import change, write_first
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 ALGORITHM = "ed25519"
 SEED_BYTES = 32
@@ -51,11 +51,17 @@ class Signer:
 
     @property
     def _key(self) -> Ed25519PrivateKey:
+        # Loaded with its first use: everybody who reads the ledger comes past here, and few sign.
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
+
         return Ed25519PrivateKey.from_private_bytes(self.seed)
 
 
 def has_signed(public: str, statement: bytes, signature: str) -> bool:
     """Whether the owner of this public key has signed exactly these bytes."""
+    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415
+
     try:
         Ed25519PublicKey.from_public_bytes(bytes.fromhex(public)).verify(bytes.fromhex(signature), statement)
     except (InvalidSignature, ValueError):

@@ -6,7 +6,7 @@ from bench.measure import Findings, Goal, Line, interleave, middle, ratios
 from bench.rows import Bench, Group
 from bench.stand import Pool
 
-OURS = Pool("threads", 4, 2)
+OURS = Pool("threads", 2, 2)
 BARE = Pool("prefork", 2)
 """Celery's settings choose our pool, and its -P prefork gives way to them: processes are started one by one."""
 JOBS = 600

@@ -16,7 +16,7 @@ from rules.secret import Secret
 from scheduler.cli import story, turnover
 from scheduler.cli.desk import adopt, requester
 from scheduler.cli.output import console, say, write_lines, write_table
-from scheduler.cli.present import SETTLED, standing
+from scheduler.cli.present import SETTLED, standing, what
 from scheduler.cli.stage import Member, Rotation, Stage, set_up
 from scheduler.cli.up import flower_url
 from scheduler.errors import NotStarted
@@ -148,7 +148,7 @@ def show_parked(runtime: Runtime, cast: Sequence[tuple[Member | Rotation, Job]])
         say(f"\n{len(parked)} wait for a person:\n")
     for player, job in parked:
         meant = "as it should" if job.reason == player.reason else "and should NOT"
-        about = f"{story.what(job)}: {player.title} ({meant})"
+        about = f"{what(job)}: {player.title} ({meant})"
         write_lines([(0, about), *indented(story.headline(job, reads.steps(runtime.database, job.id)))])
         say()
 

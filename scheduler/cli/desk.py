@@ -17,12 +17,12 @@ from sqlalchemy.exc import DBAPIError
 from scheduler.cli.failures import first_line
 from scheduler.errors import DatabaseDown
 from worker.errors import SchemaMismatch
-from worker.ledger.accounts import LimitsOf
 from worker.ledger.database import Database, check
 from worker.log import configure
 from worker.settings import Settings, load_settings, using
 
 if TYPE_CHECKING:
+    from worker.ledger.accounts import LimitsOf
     from worker.runtime import Runtime
 
 

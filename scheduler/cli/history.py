@@ -9,7 +9,7 @@ from scheduler.cli import story
 from scheduler.cli.desk import open_ledger, open_settings
 from scheduler.cli.intake import SecretCommand, read_secret
 from scheduler.cli.output import JSON, formatted, say, write_json, write_table
-from scheduler.cli.present import ago, job_line, key_row, standing, told
+from scheduler.cli.present import ago, job_line, key_row, standing, told, what
 from worker.ledger import reads, rechecks
 from worker.safe import Ring, Safe
 
@@ -42,7 +42,7 @@ def command(form: str) -> None:
     else:
         now = db.now()
         rows = [
-            (line.id, story.what(line), standing(line.state, line.verdict, line.reason), ago(line.first_seen, now))
+            (line.id, what(line), standing(line.state, line.verdict, line.reason), ago(line.first_seen, now))
             for line in lines
         ]
         write_table(["id", "what", "stands", "age"], rows)

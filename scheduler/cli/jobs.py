@@ -8,10 +8,9 @@ import click
 
 from rules.errors import BadInput, MoveRefused
 from rules.lifecycle import Intent, Reason, State
-from scheduler.cli import story
 from scheduler.cli.desk import known_limits, open_ledger, open_runtime, open_settings, requester
 from scheduler.cli.output import JSON, formatted, note, say, write_json, write_lines, write_table
-from scheduler.cli.present import ago, job_line, standing
+from scheduler.cli.present import ago, job_line, standing, what
 from worker.errors import UnknownJob
 from worker.ledger import moves, reads
 from worker.ledger.database import Database
@@ -57,7 +56,7 @@ def show_list(*, state: str | None, intent: str | None, form: str, limit: int, *
         return
     now = db.now()
     rows = [
-        (line.id, story.what(line), standing(line.state, line.verdict, line.reason), ago(line.first_seen, now))
+        (line.id, what(line), standing(line.state, line.verdict, line.reason), ago(line.first_seen, now))
         for line in lines
     ]
     write_table(["id", "what", "stands", "age"], rows)
@@ -70,6 +69,8 @@ def show_list(*, state: str | None, intent: str | None, form: str, limit: int, *
 @formatted
 def show_one(job_id: str, form: str) -> None:
     """Tell one job as a story: what was asked, what was found, how it ended, what to do next."""
+    from scheduler.cli import story  # noqa: PLC0415 - who lists needs no plan of a job
+
     db = open_ledger(open_settings())
     job = reads.job(db, job_id)
     if form == JSON:

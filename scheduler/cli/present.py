@@ -43,12 +43,12 @@ from typing import TYPE_CHECKING, Any
 
 from rules.lifecycle import OPEN, Ending, Outcome, Reason, State, TargetState, Verdict, ending
 from rules.plan import CHANGES, MAKES_KEYS, Plan, Purpose
-from worker.ledger.rechecks import Recheck
 from worker.ledger.rows import AuditRow, Credential, Hold, Job, JobLine, SealedSecret, SlotRow, Step, TargetRow
 
 if TYPE_CHECKING:
     from rules.guard import Who
     from rules.loader import LoadedRule
+    from worker.ledger.rechecks import Recheck
     from worker.rehearsal import Coming, Taken
     from worker.schedules import Schedule
     from worker.settings import Connection
@@ -61,6 +61,11 @@ IN_CASE = frozenset({Purpose.FIND, Purpose.DISCARD, Purpose.ASK})
 """What a rotation does only where an answer was lost."""
 SETTLED = frozenset({State.DONE, State.PARKED, State.CANCELLED, State.EXPIRED})
 """States that a job does not leave by itself."""
+
+
+def what(job: Job | JobLine) -> str:
+    """What a job is about, in a few words."""
+    return f"{job.intent.value} {job.rule}{f' over {job.connection}' if job.connection else ''}"
 
 
 def moment(microseconds: int | None) -> str | None:

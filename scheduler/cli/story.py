@@ -17,11 +17,12 @@ from scheduler.cli.present import (
     standing,
     to_come,
     told,
+    what,
 )
 from worker.ledger import reads, rechecks
 from worker.ledger.database import Database
 from worker.ledger.rechecks import Recheck
-from worker.ledger.rows import Credential, Job, JobLine, Step
+from worker.ledger.rows import Credential, Job, Step
 
 Line = tuple[int, str]
 """An indentation and a paragraph."""
@@ -63,11 +64,6 @@ def tell(db: Database, job: Job) -> Iterator[Line]:
     yield from _steps(steps)
     yield from headline(job, steps)
     yield from looks(rechecks.of_job(db, job.id))
-
-
-def what(job: Job | JobLine) -> str:
-    """What a job is about, in a few words."""
-    return f"{job.intent.value} {job.rule}{f' over {job.connection}' if job.connection else ''}"
 
 
 def headline(job: Job, steps: Sequence[Step]) -> Iterator[Line]:

@@ -90,9 +90,9 @@ def entry(previous: Head, *, job: str, at: int, event: str, **facts: Any) -> Ent
     return Entry(job, number, at, row, link(previous.hash, row))
 
 
-def write(conn: Connection, new: Entry) -> None:
-    row = {"job": new.job, "number": new.number, "at": new.at, "row": new.row, "hash": new.hash}
-    conn.execute(_WRITE, row)
+def write(conn: Connection, *new: Entry) -> None:
+    rows = [{"job": row.job, "number": row.number, "at": row.at, "row": row.row, "hash": row.hash} for row in new]
+    conn.execute(_WRITE, rows if len(rows) > 1 else rows[0])
 
 
 def append(conn: Connection, *, job: str, number: int, previous: str, at: int, event: str, **facts: Any) -> str:

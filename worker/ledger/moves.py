@@ -567,8 +567,7 @@ def _advance(
         told = list(_tell(claim, head, events))
         row = {**changes, **_head(told[-1]), **_mine(claim), "my_head": head.number, **extra}
         if conn.execute(move, row).rowcount:
-            for each in told:
-                audit.write(conn, each)
+            audit.write(conn, *told)
             if noted is not None:
                 _end_step(db, conn, claim, noted)
             return told[-1]

@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from rules.errors import BadInput, MoveRefused
 from rules.lifecycle import MOVES, BatchState, Outcome, Reason, State, StepState, Verdict
+from rules.schema import Limits
 from tests.worker.ledger.samples import (
     acted,
     at_once,
@@ -120,6 +121,29 @@ def test_urgent_join(db: Database) -> None:
     moves.submit(db, new_job(fingerprint="a" * 64, priority=0, queue="urgent"))
     moves.submit(db, new_job(fingerprint="a" * 64, priority=9, queue="slow"))
     assert [(job, 2, "urgent")] == [ring[:3] for ring in moves.ring_due(db, 10, 60)]
+
+
+def test_submit_and_ring(db: Database) -> None:
+    """A new job is rung with its submission; a join rings only where it makes the job more urgent."""
+    new = new_job(fingerprint="a" * 64)
+    submitted, bells = moves.submit_and_ring(db, new)
+    assert [(submitted.job_id, 1, "bulk")] == [bell[:3] for bell in bells]
+    joined, bells = moves.submit_and_ring(db, new)
+    assert (joined, bells) == ((submitted.job_id, True), [])
+    joined, bells = moves.submit_and_ring(db, new_job(fingerprint="a" * 64, priority=0, queue="urgent"))
+    assert joined.joined
+    assert [(submitted.job_id, 2, "urgent")] == [bell[:3] for bell in bells]
+    assert moves.ring_due(db, 10, 60) == []
+
+
+def test_submit_and_ring_of_what_cannot_be_paid(db: Database) -> None:
+    """The job is there all the same, and the sweep rings it when its account's budget is full again."""
+    empty = Limits.model_validate({"requests": 1, "per": "1h"})
+    first, bells = moves.submit_and_ring(db, new_job(cost=1), lambda *_: empty)
+    second, none = moves.submit_and_ring(db, new_job(cost=1), lambda *_: empty)
+    assert [first.job_id] == [bell.job_id for bell in bells]
+    assert none == []
+    assert reads.job(db, second.job_id).state is State.QUEUED
 
 
 def test_join_brings_the_secret_again(db: Database) -> None:
