@@ -28,7 +28,7 @@ from worker.ledger.tables import jobs
 COUNT = int(os.environ.get("REVOQ_SOAK", "100000"))
 RESULT = Path(__file__).with_name("soak.json")
 FAULTS = 0.05
-BATCHES = 10
+BATCHES = 4
 """At most 500 jobs of a batch are with the workers at a time, so that several keep them busy."""
 ACCOUNTS = 10
 """A 429 stops a whole account for a second; jobs of the others go on."""
@@ -37,7 +37,7 @@ SPARE = 4
 """Connections, files or threads by which two moments of one process may differ."""
 EVERY = 0.5
 SETTLED = (State.DONE, State.PARKED, State.EXPIRED, State.CANCELLED)
-SETTINGS = {"sweep_every": "1s", "ring_after": "30s"}
+SETTINGS = {"sweep_every": "2s", "ring_after": "30s"}
 
 
 @dataclass(frozen=True, slots=True)

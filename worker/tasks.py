@@ -20,7 +20,7 @@ from rules.errors import RevoqError
 from rules.lifecycle import Intent
 from rules.secret import Secret
 from rules.units import SECOND
-from worker.app import URGENT, app
+from worker.app import BULK, ROTATION, URGENT, app
 from worker.engine import carry
 from worker.runtime import runtime, step_back, stop
 from worker.safe import ONLY_SEALS, Ring, Safe
@@ -80,8 +80,9 @@ def _need_keys(**_options: object) -> None:
 
 @celeryd_after_setup.connect
 def _leave_the_processor(instance: Worker, **_options: object) -> None:
-    """A worker that takes no incidents steps back behind those that do; its threads, begun after this, do as well."""
-    if URGENT not in instance.app.amqp.queues.consume_from:
+    """A worker of bulk alone steps back behind those that take incidents; its threads, begun after this, do as well."""
+    queues = set(instance.app.amqp.queues.consume_from)
+    if queues & {BULK, ROTATION} and URGENT not in queues:
         step_back()
 
 

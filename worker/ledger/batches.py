@@ -310,7 +310,7 @@ def ring_due(
 ) -> list[Ring]:
     """Ring jobs of every open batch, as far as its window and the accounts' budgets let.
 
-    At most `window` of a batch are rung and unfinished at a time.
+    At most `window` of a batch are rung and unfinished at a time; more are rung when a tenth of it is free.
     """
     with db.read() as conn:
         found = list(
@@ -333,7 +333,8 @@ def _top_up(db: Database, batch: str, window: int, ring_after: float, limits: Li
         lock(conn, Lock.BELLS)
         at = db.now()
         room = window - (conn.scalar(select(func.count()).select_from(jobs).where(mine, _is_rung(at))) or 0)
-        if room <= 0:
+        # Looking through a long batch for a handful of bells would cost more than they bring.
+        if room <= window // 10:
             return again
         return again + ring_fairly(conn, at, and_(mine, sql.is_due(at), not_(_is_rung(at))), room, limits, share)
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, case, exists, func, or_, select, update
 
-from rules.budget import Candidate, Purse, choose, spend, strictest
+from rules.budget import Bucket, Candidate, Purse, choose, spend, strictest
 from rules.lifecycle import Intent
 from rules.schema import Limits
 from rules.units import SECOND
@@ -21,6 +21,8 @@ from worker.ledger.rows import URGENT, Ring
 from worker.ledger.tables import accounts as table
 from worker.ledger.tables import jobs, steps
 
+Rows = Sequence[Row[tuple[str, ...]]]
+"""Jobs that are due, with what their bells are chosen by."""
 BECAME_DUE = func.coalesce(jobs.c.lease_until, jobs.c.not_before)
 MEANWHILE = exists().where(
     table.c.connection == jobs.c.account, or_(jobs.c.rung_at < table.c.retry_at, jobs.c.rung_at < table.c.broken_until)
@@ -50,17 +52,10 @@ def ring_fairly(
     keeps others from that by a lock; a row that somebody else is just moving is left to them. What was rung for this
     time before is counted as rescued, unless it is rung once more for another reason.
     """
-    rows = _queue(conn, found, room)
-    said = _limits(rows, limits)
-    known = accounts.lock_all(conn, said.keys() | _resting(conn, rows))
-    buckets = {name: accounts.fill(known.get(name), limit, at) for name, limit in said.items()}
-    purses = {
-        name: Purse(said.get(name), buckets.get(name), known[name].broken_until is not None)
-        for name in {row.account for row in rows} & known.keys()
-    }
-    costs = {row.id: _cost(row, limits) for row in rows}
-    queue = [Candidate(row.id, row.account, costs[row.id], row.queue == URGENT) for row in rows]
-    chosen = choose(queue, purses, room, share)
+    rows, buckets, chosen = _choose(conn, at, _queue(conn, found, room, room), room, limits, share)
+    if len(chosen) < room == len(rows):
+        # Some of them cannot be paid for; behind them, others may.
+        rows, buckets, chosen = _choose(conn, at, _queue(conn, found, room), room, limits, share)
     rung = _mark(conn, at, found, [candidate.job for candidate in chosen])
     marked = {ring.job_id for ring in rung}
     for candidate in chosen:
@@ -72,8 +67,24 @@ def ring_fairly(
     return rung
 
 
-def _queue(conn: Connection, found: ColumnElement[bool], room: int) -> Sequence[Row[tuple[str, ...]]]:
-    """The jobs in the order of their turns; of each account no more than could be rung."""
+def _choose(
+    conn: Connection, at: int, rows: Rows, room: int, limits: LimitsOf, share: float
+) -> tuple[Rows, dict[str, Bucket], list[Candidate]]:
+    """Lock the accounts of these jobs, and say what they have and which jobs that pays for."""
+    said = _limits(rows, limits)
+    known = accounts.lock_all(conn, said.keys() | _resting(conn, rows))
+    buckets = {name: accounts.fill(known.get(name), limit, at) for name, limit in said.items()}
+    purses = {
+        name: Purse(said.get(name), buckets.get(name), known[name].broken_until is not None)
+        for name in {row.account for row in rows} & known.keys()
+    }
+    costs = {row.id: _cost(row, limits) for row in rows}
+    queue = [Candidate(row.id, row.account, costs[row.id], row.queue == URGENT) for row in rows]
+    return rows, buckets, choose(queue, purses, room, share)
+
+
+def _queue(conn: Connection, found: ColumnElement[bool], room: int, most: int | None = None) -> Rows:
+    """The jobs in the order of their turns, at most so many; of each account no more than could be rung."""
     rank = case((jobs.c.queue == URGENT, 0), else_=1)
     turn = func.row_number().over(
         partition_by=(rank, jobs.c.priority, jobs.c.account), order_by=(jobs.c.first_seen, jobs.c.id)
@@ -86,10 +97,12 @@ def _queue(conn: Connection, found: ColumnElement[bool], room: int) -> Sequence[
     ranked = due.subquery()
     taken = select(func.count()).where(steps.c.job == ranked.c.id, steps.c.drive == ranked.c.drive).scalar_subquery()
     order = (ranked.c.rank, ranked.c.priority, ranked.c.turn, ranked.c.first_seen, ranked.c.id)
-    return conn.execute(select(ranked, taken.label("taken")).where(ranked.c.turn <= room).order_by(*order)).all()
+    return conn.execute(
+        select(ranked, taken.label("taken")).where(ranked.c.turn <= room).order_by(*order).limit(most)
+    ).all()
 
 
-def _limits(rows: Sequence[Row[tuple[str, ...]]], limits: LimitsOf) -> dict[str, Limits]:
+def _limits(rows: Rows, limits: LimitsOf) -> dict[str, Limits]:
     """What each account allows: where its rules say different things, the strictest of what is due."""
     said: dict[str, list[Limits]] = {}
     for account, rule in {(row.account, row.rule) for row in rows}:
@@ -99,7 +112,7 @@ def _limits(rows: Sequence[Row[tuple[str, ...]]], limits: LimitsOf) -> dict[str,
     return {account: limit for account, found in said.items() if (limit := strictest(found)) is not None}
 
 
-def _resting(conn: Connection, rows: Sequence[Row[tuple[str, ...]]]) -> set[str]:
+def _resting(conn: Connection, rows: Rows) -> set[str]:
     """The accounts that are tried again: their rows are needed, whether they have a limit or not."""
     names = {row.account for row in rows}
     return set(conn.scalars(select(table.c.connection).where(table.c.broken_until.is_not(None)))) & names

@@ -800,6 +800,9 @@ def ring(
     """
     ids = list(job_ids)
     with db.begin() as conn:
+        if len(ids) > 1:
+            # Whoever rings for several accounts may have to lock more of them than it first knew of.
+            lock(conn, Lock.BELLS)
         at = db.now()
         wanted = and_(jobs.c.id.in_(ids), sql.is_due(at))
         return ring_fairly(conn, at, wanted, len(ids), limits, share, rescues=False)
