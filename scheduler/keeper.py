@@ -160,6 +160,14 @@ def refuse_second(settings: Settings) -> None:
         raise NotStarted(f"revoq up is running already with the folder {settings.data_dir}: stop that one first")
 
 
+def begun(settings: Settings) -> float | None:
+    """Seconds since a `revoq up` that runs with this folder was started; None where none does."""
+    path = control_socket(settings)
+    if not is_listening(path):
+        return None
+    return max(time.time() - path.stat().st_mtime, 0.0)
+
+
 def members(session: int) -> list[int]:
     """The processes of a session, without those that are dead and only wait for their parent to notice."""
     return [pid for pid, state in list_processes() if state != "Z" and _session_of(pid) == session]

@@ -17,11 +17,14 @@ from celery.signals import celeryd_after_setup, worker_init, worker_shutting_dow
 
 from rules.decision import Decision, Park, Wait
 from rules.errors import RevoqError
-from rules.lifecycle import Intent
+from rules.lifecycle import Intent, Reason, State
 from rules.secret import Secret
 from rules.units import SECOND
 from worker.app import BULK, ROTATION, URGENT, app
 from worker.engine import carry
+from worker.errors import UnknownJob
+from worker.ledger import reads
+from worker.ledger.database import Database
 from worker.runtime import runtime, step_back, stop
 from worker.safe import ONLY_SEALS, Ring, Safe
 from worker.settings import settings
@@ -34,37 +37,37 @@ class Parked(Exception):
 @app.task(name=Intent.REVOKE.value, throws=(Parked,))
 def revoke(job_id: str) -> None:
     """Revoke one credential."""
-    show(carry(runtime(), job_id, _worker()))
+    _work(job_id)
 
 
 @app.task(name=Intent.PROBE.value, throws=(Parked,))
 def probe(job_id: str) -> None:
     """Look whether one credential works."""
-    show(carry(runtime(), job_id, _worker()))
+    _work(job_id)
 
 
 @app.task(name=Intent.ROTATE.value, throws=(Parked,))
 def rotate(job_id: str) -> None:
     """Replace the key of one target."""
-    show(carry(runtime(), job_id, _worker()))
+    _work(job_id)
 
 
 @app.task(name=Intent.ISSUE.value, throws=(Parked,))
 def issue(job_id: str) -> None:
     """Make a new key, straight into its sinks."""
-    show(carry(runtime(), job_id, _worker()))
+    _work(job_id)
 
 
 @app.task(name=Intent.RESTORE.value, throws=(Parked,))
 def restore(job_id: str) -> None:
     """Enable one credential again that was only disabled."""
-    show(carry(runtime(), job_id, _worker()))
+    _work(job_id)
 
 
 @app.task(name=Intent.RECHECK.value, throws=(Parked,))
 def recheck(job_id: str) -> None:
     """Look whether one credential that was ended has come back."""
-    show(carry(runtime(), job_id, _worker()))
+    _work(job_id)
 
 
 @worker_init.connect
@@ -91,6 +94,27 @@ def _stop(**_options: object) -> None:
     """Celery was told to end: jobs that are under way go back after their present step, instead of to their end."""
     # Not here, inside a signal handler: it may have interrupted a thread that holds the event's own lock.
     threading.Thread(target=stop, name="stop").start()
+
+
+def _work(job_id: str) -> None:
+    """Carry the job as far as it goes, and show how it stands then."""
+    decision = carry(runtime(), job_id, _worker())
+    show(standing(runtime().database, job_id) if decision is None else decision)
+
+
+def standing(db: Database, job_id: str) -> Decision | None:
+    """What a bell that came too late shows: how the job was left by who heard the one before; None where it is over."""
+    try:
+        job = reads.job(db, job_id)
+    except UnknownJob:
+        return None
+    match job.state:
+        case State.PARKED if job.reason is not None:
+            return Park(Reason(job.reason), job.says or "")
+        case State.WAITING:
+            return Wait(job.not_before, job.says or "")
+        case _:
+            return None
 
 
 def show(decision: Decision | None) -> None:

@@ -36,6 +36,8 @@ from worker.ledger.rows import Count
 
 LISTED = 50
 REFUSED = 2
+ENDED_WITHIN = 10.0
+"""Seconds after its last job within which the clock has ended a batch."""
 
 
 @click.group(name="batches")
@@ -324,16 +326,24 @@ def _say_abandoned(batch: Batch) -> None:
 
 
 def follow(db: Database, batch_id: str, timeout: float) -> dict[str, Any]:
-    """Look until every job rests, or the time is over; a bar on a terminal, nothing in a pipe. How it stands then."""
+    """Look until every job rests, or the time is over; a bar on a terminal, nothing in a pipe. How it stands then.
+
+    A batch without parked jobs is then ended by the clock, which is waited for as well, but not for long.
+    """
     deadline = time.monotonic() + timeout
     ask_at = time.monotonic() + SILENCE
     with ExitStack() as stack:
         show = _bar(stack, batch_id)
-        last = -1
+        last, rested = -1, time.monotonic()
         while True:
             row = batch_row(db, batches.find(db, batch_id))
             show(row)
-            if (row["settled"] == row["jobs"] and not row["looking"]) or time.monotonic() >= deadline:
+            now = time.monotonic()
+            if row["settled"] < row["jobs"] or row["looking"]:
+                rested = now
+            elif row["by_cause"] or row["state"] != BatchState.OPEN or now - rested > ENDED_WITHIN:
+                return row
+            if now >= deadline:
                 return row
             if row["settled"] != last:
                 last, ask_at = row["settled"], time.monotonic() + SILENCE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -23,6 +24,7 @@ from scheduler.cli.answering import ask_workers
 from scheduler.cli.connections import check_identities
 from scheduler.cli.desk import adopt, open_ledger, sqlite_file
 from scheduler.cli.present import ago
+from scheduler.keeper import begun
 from scheduler.processes import broker_dir, run_dir
 from scheduler.schedules import unusable_rules
 from worker import restored
@@ -38,6 +40,9 @@ from worker.sinks import find_unusable
 
 QUEUES = (URGENT, BULK, ROTATION, CLOCK)
 ANSWER_WITHIN = 2.0
+LOOK_AGAIN = 0.5
+STARTING = 45.0
+"""Seconds that all workers of a `revoq up` have to begin in, before it is wrong that one does not answer."""
 UNAUTHORISED = 401
 LATE = 120 * SECOND
 """A job that is due for longer than this has nobody who rings for it, or nobody who listens."""
@@ -238,6 +243,9 @@ def look_at_schedules(db: Database, settings: Settings) -> Iterator[Check]:
 
 def look_at_broker(settings: Settings) -> Iterator[Check]:
     answers = ask_workers(ANSWER_WITHIN)
+    while not all(answers.serves(queue) for queue in QUEUES) and _is_starting(settings):
+        time.sleep(LOOK_AGAIN)
+        answers = ask_workers(ANSWER_WITHIN)
     mend = "revoq up" if settings.embedded_broker else "start it, or look at REVOQ_BROKER_URL"
     if answers.broker:
         yield Check("broker", Health.FAIL, f"it does not answer ({answers.broker}); jobs are kept until it does", mend)
@@ -248,6 +256,12 @@ def look_at_broker(settings: Settings) -> Iterator[Check]:
         yield Check("workers", Health.FAIL, f"nobody serves the queue {queue}", "revoq up, or start that worker")
     if not missing:
         yield Check("workers", Health.OK, f"{', '.join(sorted(answers.queues))} serve all queues")
+
+
+def _is_starting(settings: Settings) -> bool:
+    """Whether a `revoq up` is so young that its workers may not serve yet."""
+    age = begun(settings) if settings.embedded_broker else None
+    return age is not None and age < STARTING
 
 
 def look_at_clock(db: Database, settings: Settings) -> Iterator[Check]:
