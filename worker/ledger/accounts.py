@@ -60,7 +60,7 @@ def lock_all(conn: Connection, names: Collection[str]) -> dict[str, Standing]:
     if not names:
         return {}
     rows = [{"connection": name} for name in sorted(names)]
-    conn.execute(sql.insert_account(conn.dialect.name), rows)
+    conn.execute(sql.insert_missing(conn.dialect.name, accounts), rows)
     query = select(*COLUMNS).where(accounts.c.connection.in_(names)).order_by(accounts.c.connection)
     return {standing.name: standing for standing in (_standing(*row) for row in conn.execute(sql.locking(query)))}
 
@@ -83,7 +83,7 @@ def keep(conn: Connection, buckets: Mapping[str, Bucket]) -> None:
 def put_off(db: Database, name: str, until: int) -> None:
     """Begin nothing before a time: the provider asked for it. Never sooner than what it asked for before."""
     with db.begin() as conn:
-        conn.execute(sql.insert_account(conn.dialect.name), [{"connection": name}])
+        conn.execute(sql.insert_missing(conn.dialect.name, accounts), [{"connection": name}])
         sooner = and_(accounts.c.connection == name, func.coalesce(accounts.c.retry_at, 0) < until)
         conn.execute(update(accounts).where(sooner).values(retry_at=until))
 

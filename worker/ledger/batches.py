@@ -164,7 +164,7 @@ def _credentials(db: Database, conn: Connection, news: Sequence[NewJob], at: int
     """The ids of the credentials' rows, inserted where there are none."""
     once = {_key(new): new for new in news}.values()
     rows = [credential_row(db.new_id("cred"), new, new.rule, new.connection, at) for new in once]
-    conn.execute(sql.insert_unless_there(conn.dialect.name, credentials), rows).all()
+    conn.execute(sql.insert_missing(conn.dialect.name, credentials), rows)
     columns = (credentials.c.fingerprint, credentials.c.rule, credentials.c.connection, credentials.c.id)
     about = select(*columns).where(credentials.c.fingerprint.in_({new.fingerprint for new in news}))
     return {(row.fingerprint, row.rule, row.connection): row.id for row in conn.execute(about)}
@@ -184,7 +184,10 @@ def _insert(
     if not news:
         return []
     openings = [(new, *moves.opening(db, new, known[_key(new)], at)) for new in news]
-    inserted = set(conn.scalars(sql.insert_unless_there(conn.dialect.name, jobs), [row for _, _, row in openings]))
+    # Asked afterwards instead of by RETURNING, with which many rows become one statement that is slow to write down.
+    conn.execute(sql.insert_missing(conn.dialect.name, jobs), [row for _, _, row in openings])
+    mine = jobs.c.id.in_([row["id"] for _, _, row in openings])
+    inserted = set(conn.scalars(select(jobs.c.id).where(mine)))
     entries = [
         {"job": first.job, "number": first.number, "at": first.at, "row": first.row, "hash": first.hash}
         for _, first, _ in openings

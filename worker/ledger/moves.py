@@ -44,6 +44,7 @@ from worker.ledger.rows import (
     job_of,
 )
 from worker.ledger.tables import accounts, credentials, jobs, secrets, steps
+from worker.ledger.tables import joined as counted_beside
 
 BACK = "goes_back"
 """The option of a rotation that a person turned round."""
@@ -224,7 +225,7 @@ def join(conn: Connection, new: NewJob, credential: str, at: int) -> str | None:
 
 def leave_gate(conn: Connection, batch: str, job_id: str) -> None:
     """Note that a batch counts a job which it does not hold back; the caller changes the job's own row."""
-    conn.execute(sql.insert_joined(conn.dialect.name), {"batch": batch, "job": job_id})
+    conn.execute(sql.insert_missing(conn.dialect.name, counted_beside), {"batch": batch, "job": job_id})
 
 
 def cleaned(new: NewJob) -> NewJob:

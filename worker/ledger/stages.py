@@ -26,7 +26,7 @@ def put(db: Database, conn: Connection, job: Job, staged: Iterable[Staged], at: 
     """Bring each key to its stage."""
     for key in staged:
         row = credential_row(db.new_id("cred"), key, job.rule, job.connection, at)
-        conn.execute(sql.insert_unless_there(conn.dialect.name, credentials), row)
+        conn.execute(sql.insert_missing(conn.dialect.name, credentials), row)
         changes: dict[str, Any] = {"stage": key.stage, "staged_at": at, "target": job.credential}
         changes |= {"provider_id": key.provider_id} if key.provider_id is not None else {}
         changes |= {"subject": key.subject} if key.subject is not None else {}

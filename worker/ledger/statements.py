@@ -30,7 +30,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from rules.lifecycle import CLOSED, OPEN, Outcome, State, StepState
 from worker.ledger.rows import EVERYTHING, SealedSecret
-from worker.ledger.tables import accounts, batches, credentials, jobs, joined, secrets, steps
+from worker.ledger.tables import accounts, batches, credentials, jobs, secrets, steps
 
 THIS = bindparam("this", type_=String)
 MOMENT = bindparam("moment", type_=BigInteger)
@@ -68,10 +68,16 @@ def locking(query: Select[Any]) -> Select[Any]:
 
 
 @cache
+def insert_missing(dialect: str, table: Table) -> postgresql.Insert | sqlite.Insert:
+    """Insert the rows that no unique index knows yet; many at once go over the wire together."""
+    into = postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+    return into.on_conflict_do_nothing()
+
+
+@cache
 def insert_unless_there(dialect: str, table: Table) -> Executable:
     """Insert a row and give its id, or nothing where a unique index says that it is there."""
-    into = postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
-    return into.on_conflict_do_nothing().returning(table.c.id)
+    return insert_missing(dialect, table).returning(table.c.id)
 
 
 @cache
@@ -80,20 +86,6 @@ def put_hold(dialect: str) -> Executable:
     into = postgresql.insert(accounts) if dialect == "postgresql" else sqlite.insert(accounts)
     new = {name: into.excluded[name] for name in ("held_at", "held_by", "held_why")}
     return into.on_conflict_do_update(index_elements=[accounts.c.connection], set_=new)
-
-
-@cache
-def insert_account(dialect: str) -> Executable:
-    """Make an account's row, unless it is there."""
-    into = postgresql.insert(accounts) if dialect == "postgresql" else sqlite.insert(accounts)
-    return into.on_conflict_do_nothing()
-
-
-@cache
-def insert_joined(dialect: str) -> Executable:
-    """Note that a batch counts a job, once."""
-    into = postgresql.insert(joined) if dialect == "postgresql" else sqlite.insert(joined)
-    return into.on_conflict_do_nothing()
 
 
 # ── jobs ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
