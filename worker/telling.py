@@ -17,15 +17,25 @@ KINDS = {
 }
 
 
-def send(address: Secret, message: Message) -> str | None:
-    """Send it; why that could not be done, in a few words without the address, or None."""
-    # Nothing is kept on disk: a plugin's store would hold what the address holds.
-    asset = apprise.AppriseAsset(app_id="revoq", app_desc="revoq", storage_mode=apprise.PersistentStoreMode.MEMORY)
+UNKNOWN = "what it refers to is no address that Apprise knows"
+
+
+def check(address: Secret) -> str | None:
+    """What is wrong with an address, as far as that can be told without sending anything; None where nothing is."""
     with redacting(address):
         try:
-            notifier = apprise.Apprise(asset=asset)
+            return None if _notifier().add(address.reveal()) else UNKNOWN
+        except Exception as error:  # noqa: BLE001 - as below
+            return f"Apprise failed with {type(error).__name__}"
+
+
+def send(address: Secret, message: Message) -> str | None:
+    """Send it; why that could not be done, in a few words without the address, or None."""
+    with redacting(address):
+        try:
+            notifier = _notifier()
             if not notifier.add(address.reveal()):
-                return "what it refers to is no address that Apprise knows"
+                return UNKNOWN
             result = notifier.notify(
                 message.body,
                 title=message.title,
@@ -36,3 +46,9 @@ def send(address: Secret, message: Message) -> str | None:
         except Exception as error:  # noqa: BLE001 - a plugin's defect must not keep other messages back
             return f"Apprise failed with {type(error).__name__}"
     return None if result else "it was not taken, or not in time"
+
+
+def _notifier() -> apprise.Apprise:
+    # Nothing is kept on disk: a plugin's store would hold what the address holds.
+    asset = apprise.AppriseAsset(app_id="revoq", app_desc="revoq", storage_mode=apprise.PersistentStoreMode.MEMORY)
+    return apprise.Apprise(asset=asset)

@@ -29,12 +29,12 @@ from scheduler.processes import broker_dir, run_dir
 from scheduler.schedules import unusable_rules
 from worker import restored
 from worker.app import BULK, ROTATION, URGENT
-from worker.errors import SchemaMismatch, SettingsError, SettingsErrors
+from worker.errors import ConnectionUnusable, SchemaMismatch, SettingsError, SettingsErrors
 from worker.ledger import heads, reads, slots
 from worker.ledger.accounts import standings
 from worker.ledger.database import Database
 from worker.safe import Ring, Safe
-from worker.settings import CONFIG, CONFIG_NAME, Settings, check_private, load_settings, private_files
+from worker.settings import CONFIG, CONFIG_NAME, Settings, check_private, load_settings, private_files, read_address
 from worker.signing import read_signers
 from worker.sinks import find_unusable
 
@@ -174,6 +174,23 @@ def look_at_sinks(settings: Settings) -> Iterator[Check]:
             yield Check("sinks", Health.OK, f"{name} can be used, as far as that can be told without asking anybody")
 
 
+def look_at_notices(settings: Settings) -> Iterator[Check]:
+    """Whether who is to be told has an address; nothing is sent."""
+    # Apprise knows more than a hundred services, and takes its time to load them.
+    from worker.telling import check  # noqa: PLC0415
+
+    for to in sorted({route.to for route in settings.notices}):
+        try:
+            wrong = check(read_address(to))
+        except ConnectionUnusable as error:
+            yield Check("notices", Health.FAIL, str(error), "mend the settings")
+            continue
+        if wrong is None:
+            yield Check("notices", Health.OK, f"{to} is an address, as far as that can be told without a message")
+        else:
+            yield Check("notices", Health.FAIL, f"{to}: {wrong}", "see github.com/caronc/apprise for how it is written")
+
+
 def look_at_database(settings: Settings) -> Iterator[Check]:
     try:
         db = open_ledger(settings)
@@ -295,6 +312,7 @@ CHECKS: tuple[Callable[[Settings], Iterable[Check]], ...] = (
     look_at_rules,
     look_at_connections,
     look_at_sinks,
+    look_at_notices,
     look_at_database,
     look_at_broker,
 )

@@ -150,6 +150,20 @@ def test_sinks(home: Home) -> None:
     assert "sink vault-prod: token: the environment variable NO_SUCH_TOKEN is not set" in found[1].says
 
 
+def test_notices(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address that cannot be read, or that nobody knows, is told before the first incident is; never its text."""
+    monkeypatch.setenv("PAGER", "jsons://user:planted-password@pager.example.com/hook")
+    monkeypatch.setenv("WRONG", "nosuchservice://planted-token")
+    home.write_config(notices=[{"to": f"env:{name}"} for name in ("PAGER", "WRONG", "NOT_SET")])
+
+    found = {check.says.split()[0].rstrip(":"): check for check in examine(home, checkup.look_at_notices)["notices"]}
+
+    assert found["env:PAGER"].state is Health.OK
+    assert found["env:WRONG"].state is Health.FAIL
+    assert any("NOT_SET is not set" in check.says for check in found.values() if check.state is Health.FAIL)
+    assert not any("planted" in check.says for check in found.values())
+
+
 def test_nothing_set_up(empty_home: Home) -> None:
     """The commands of the first steps are named."""
     found = examine(empty_home, checkup.look_at_keys, checkup.look_at_database)
