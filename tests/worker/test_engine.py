@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rules.lifecycle import Reason, State, Verdict
 from tests.sandbox import Sandbox
 from tests.sandbox.cast import Cast
-from tests.worker.bench import Bench
+from tests.worker.bench import Bench, open_bench
 from worker.client import hang_up
 from worker.engine import STOPPING, carry
 from worker.ledger import audit, moves, reads
@@ -53,6 +56,37 @@ def test_the_evidence_is_kept_and_never_a_body(sqlite_bench: Bench, sandbox: San
         assert step.evidence["digest"]
         assert key.secret not in repr(step)
     assert reads.credential(sqlite_bench.runtime.database, job.credential).provider_id == key.secret.split(".")[1]
+
+
+def test_nothing_is_sent_that_the_claim_would_not_outlast(
+    tmp_path: Path, sqlite_url: str, sandbox: Sandbox, connected: dict[str, Any]
+) -> None:
+    """A ledger that takes its time to write an intent down: by then too little of the claim is left for the request."""
+    key = sandbox.sendgrid.add_key()
+    sandbox.fault("sendgrid", "delay", path="/v3/api_keys/*", seconds=0.5)
+    settings = {"claim": "4s", "request_timeout": "1.5s"}
+    with open_bench(tmp_path, sqlite_url, sandbox, connections=connected, settings=settings) as bench:
+        job = bench.submit("sendgrid.api_key", key.secret, "sendgrid-demo")
+        busy = threading.Thread(target=hold_the_ledger, args=(bench, sandbox, 3.0))
+        busy.start()
+
+        ended = bench.carry(job)
+
+        busy.join()
+        steps = bench.steps(ended)
+    assert ("act", "delete", "not_sent") in [(step.purpose, step.name, step.outcome) for step in steps]
+    sent = sum(step.purpose == "act" and step.outcome != "not_sent" for step in steps)
+    assert len(sandbox.calls("sendgrid", "DELETE")) == sent
+
+
+def hold_the_ledger(bench: Bench, sandbox: Sandbox, seconds: float) -> None:
+    """Keep every other writer out for so long, from the moment at which the key is looked up."""
+    while not sandbox.calls("sendgrid", "GET", "/v3/api_keys/*"):
+        time.sleep(0.01)
+    with sqlite3.connect(str(bench.runtime.database.url.database), isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        time.sleep(seconds)
+        other.execute("ROLLBACK")
 
 
 def test_a_second_submission_joins_and_a_later_one_probes_first(sqlite_bench: Bench, sandbox: Sandbox) -> None:
