@@ -264,8 +264,7 @@ class Stand:
             "PostgreSQL": self.postgres.process.family(),
             "Redis": self.broker.process.family(),
         }
-        times = {name: [member.cpu_times() for member in family] for name, family in families.items()}
-        return {name: sum(each.user + each.system for each in spent) for name, spent in times.items()}
+        return {name: sum(map(_spent, family)) for name, family in families.items()}
 
     def numbers(self, number: int) -> range:
         """Numbers of tokens that no job of this run has had."""
@@ -319,6 +318,15 @@ class Stand:
             yield Bare(self, workers)
         finally:
             workers.stop()
+
+
+def _spent(member: psutil.Process) -> float:
+    """Seconds of processor; those of a server's child that has just gone are with nobody any more."""
+    try:
+        times = member.cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return float(times.user + times.system)
 
 
 @contextmanager

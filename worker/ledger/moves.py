@@ -123,15 +123,19 @@ def submit_and_ring(
 
     An open job that was joined is rung where nobody has rung it yet, or where this made it more urgent.
     """
+
+    def ring_it(conn: Connection) -> list[Ring]:
+        at = db.now()
+        silent = and_(jobs.c.id == submitted.job_id, jobs.c.rung_at.is_(None), sql.is_due(at))
+        return ring_fairly(conn, at, silent, 1, limits, share)
+
     with db.begin() as conn:
         submitted = submit_within(db, conn, new)
         if not submitted.joined:
             # Its row is locked before its account's, against the order; but nobody else can be waiting for a new row.
-            return submitted, ring_fairly(conn, db.now(), jobs.c.id == submitted.job_id, 1, limits, share)
+            return submitted, ring_it(conn)
     with db.begin() as conn:
-        at = db.now()
-        silent = and_(jobs.c.id == submitted.job_id, jobs.c.rung_at.is_(None), sql.is_due(at))
-        return submitted, ring_fairly(conn, at, silent, 1, limits, share)
+        return submitted, ring_it(conn)
 
 
 def submit_within(db: Database, conn: Connection, new: NewJob) -> Submitted:
