@@ -24,7 +24,7 @@ from worker.safe import Ring, Safe
 from worker.settings import Settings, settings
 from worker.signing import Signer, read_signers
 
-NICE = 15
+NICE = 10
 """How far bulk stands behind incidents, in the steps of nice(2)."""
 AUTOGROUP = Path("/proc/self/autogroup")
 """Linux weighs a session against other sessions before it weighs the processes within one: sched(7), autogroup."""
