@@ -10,8 +10,8 @@ import socket
 import sys
 import threading
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from celery.apps.worker import Worker
 from celery.exceptions import Retry
 from celery.signals import celeryd_after_setup, worker_init, worker_shutting_down
 
@@ -28,6 +28,9 @@ from worker.ledger.database import Database
 from worker.runtime import runtime, step_back, stop
 from worker.safe import ONLY_SEALS, Ring, Safe
 from worker.settings import settings
+
+if TYPE_CHECKING:
+    from celery.apps.worker import Worker
 
 
 class Parked(Exception):

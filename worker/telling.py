@@ -15,8 +15,6 @@ KINDS = {
     Severity.WARNING: apprise.NotifyType.WARNING,
     Severity.CRITICAL: apprise.NotifyType.FAILURE,
 }
-
-
 UNKNOWN = "what it refers to is no address that Apprise knows"
 
 

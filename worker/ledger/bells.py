@@ -48,14 +48,16 @@ def ring_fairly(
 ) -> list[Ring]:
     """Mark jobs as rung, at most `room` of those that are `found` to be due, and spend their accounts' budgets.
 
-    Incidents come first, then the smaller priority; among equals the accounts take turns. Whoever rings many at once
-    keeps others from that by a lock; a row that somebody else is just moving is left to them. What was rung for this
-    time before is counted as rescued, unless it is rung once more for another reason.
+    Incidents come first, then the smaller priority; among equals the accounts take turns. Whoever looks for more than
+    there may be `room` for keeps others from that by a lock; a row that somebody else is just moving is left to them.
+    What was rung for this time before is counted as rescued, unless it is rung once more for another reason.
     """
-    rows, buckets, chosen = _choose(conn, at, _queue(conn, found, room, room), room, limits, share)
-    if len(chosen) < room == len(rows):
+    rows = _queue(conn, found, room, room + 1)
+    buckets, chosen = _choose(conn, at, rows, room, limits, share)
+    if len(chosen) < room < len(rows):
         # Some of them cannot be paid for; behind them, others may.
-        rows, buckets, chosen = _choose(conn, at, _queue(conn, found, room), room, limits, share)
+        rows = _queue(conn, found, room)
+        buckets, chosen = _choose(conn, at, rows, room, limits, share)
     rung = _mark(conn, at, found, [candidate.job for candidate in chosen])
     marked = {ring.job_id for ring in rung}
     for candidate in chosen:
@@ -69,7 +71,7 @@ def ring_fairly(
 
 def _choose(
     conn: Connection, at: int, rows: Rows, room: int, limits: LimitsOf, share: float
-) -> tuple[Rows, dict[str, Bucket], list[Candidate]]:
+) -> tuple[dict[str, Bucket], list[Candidate]]:
     """Lock the accounts of these jobs, and say what they have and which jobs that pays for."""
     said = _limits(rows, limits)
     known = accounts.lock_all(conn, said.keys() | _resting(conn, rows))
@@ -80,7 +82,7 @@ def _choose(
     }
     costs = {row.id: _cost(row, limits) for row in rows}
     queue = [Candidate(row.id, row.account, costs[row.id], row.queue == URGENT) for row in rows]
-    return rows, buckets, choose(queue, purses, room, share)
+    return buckets, choose(queue, purses, room, share)
 
 
 def _queue(conn: Connection, found: ColumnElement[bool], room: int, most: int | None = None) -> Rows:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, and_, func, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, func, select, update
 
 from rules.errors import BadInput, MoveRefused
 from rules.lifecycle import FORCIBLE, MOVES, OPEN, Outcome, Reason, State, StepState, Verdict
@@ -123,19 +123,14 @@ def submit_and_ring(
 
     An open job that was joined is rung where nobody has rung it yet, or where this made it more urgent.
     """
-
-    def ring_it(conn: Connection) -> list[Ring]:
-        at = db.now()
-        silent = and_(jobs.c.id == submitted.job_id, jobs.c.rung_at.is_(None), sql.is_due(at))
-        return ring_fairly(conn, at, silent, 1, limits, share)
-
     with db.begin() as conn:
         submitted = submit_within(db, conn, new)
+        silent = and_(jobs.c.id == submitted.job_id, jobs.c.rung_at.is_(None))
         if not submitted.joined:
             # Its row is locked before its account's, against the order; but nobody else can be waiting for a new row.
-            return submitted, ring_it(conn)
+            return submitted, _ring_now(db, conn, silent, 1, limits, share)
     with db.begin() as conn:
-        return submitted, ring_it(conn)
+        return submitted, _ring_now(db, conn, silent, 1, limits, share)
 
 
 def submit_within(db: Database, conn: Connection, new: NewJob) -> Submitted:
@@ -805,12 +800,15 @@ def ring(
     """
     ids = list(job_ids)
     with db.begin() as conn:
-        if len(ids) > 1:
-            # Whoever rings for several accounts may have to lock more of them than it first knew of.
-            lock(conn, Lock.BELLS)
-        at = db.now()
-        wanted = and_(jobs.c.id.in_(ids), sql.is_due(at))
-        return ring_fairly(conn, at, wanted, len(ids), limits, share, rescues=False)
+        return _ring_now(db, conn, jobs.c.id.in_(ids), len(ids), limits, share)
+
+
+def _ring_now(
+    db: Database, conn: Connection, which: ColumnElement[bool], room: int, limits: LimitsOf, share: float
+) -> list[Ring]:
+    """Mark those of a few known jobs that can be claimed now as rung."""
+    at = db.now()
+    return ring_fairly(conn, at, and_(which, sql.is_due(at)), room, limits, share, rescues=False)
 
 
 def unring(db: Database, job_id: str) -> None:
