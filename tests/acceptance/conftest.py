@@ -11,6 +11,7 @@ import pytest
 from tests.acceptance.system import System
 from tests.servers.broker import Broker
 from tests.servers.hub import Hub
+from worker.ledger.database import Database
 
 Build = Callable[..., System]
 
@@ -33,6 +34,14 @@ def build_system(tmp_path: Path, redis_server: Broker) -> Iterator[Build]:
 def hub_connection(hub: Hub) -> Mapping[str, Any]:
     """The connection to a JupyterHub as a user would write it."""
     return {"hub": {"provider": "jupyterhub", "base_url": hub.base_url, "identity": {"token": "env:HUB_TOKEN"}}}
+
+
+@pytest.fixture
+def ledger(postgres_url: str) -> Iterator[Database]:
+    """A look of the test's own into the system's PostgreSQL; it is closed however the test ends."""
+    db = Database(postgres_url)
+    yield db
+    db.dispose()
 
 
 @pytest.fixture

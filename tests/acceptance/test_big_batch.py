@@ -28,7 +28,8 @@ from worker.ledger.rows import JobLine
 __all__ = ["sandbox"]
 
 COUNT = int(os.environ.get("REVOQ_TEST_BATCH", "240"))
-WITHIN = 180.0 + COUNT / 4
+WITHIN = 600.0 + COUNT / 4
+"""Seconds until it is called stuck. A worker of bulk leaves the processor to whoever else wants it: other tests do."""
 SETTLED = frozenset({State.DONE, State.PARKED})
 ENDED = frozenset({Verdict.REVOKED, Verdict.ALREADY_REVOKED})
 UNSURE = frozenset({Reason.OUTCOME_UNKNOWN, Reason.PROVIDER_BROKEN, Reason.NOT_RECOGNISED, Reason.BUDGET_SPENT})
@@ -79,7 +80,7 @@ def follow(system: System, db: Database, batch: str) -> None:
 
 
 def test_everyone_ends_in_a_verdict_or_with_a_cause(
-    build_system: Build, sandbox: Sandbox, postgres_url: str, tmp_path: Path
+    build_system: Build, sandbox: Sandbox, postgres_url: str, ledger: Database, tmp_path: Path
 ) -> None:
     """No wrong delete, each killed at most once, and the counts at the providers are the counts of the batch."""
     crowd = gather(sandbox, COUNT)
@@ -102,12 +103,11 @@ def test_everyone_ends_in_a_verdict_or_with_a_cause(
     told = json.loads(system.revoq("offboard", str(write_file(tmp_path, crowd)), "--format", "json", within=600).stdout)
     loaded = time.monotonic()
     assert told["submitted"] == COUNT
-    db = Database(postgres_url)
 
-    follow(system, db, told["batch"])
+    follow(system, ledger, told["batch"])
 
     took = time.monotonic() - loaded
-    jobs = {job.cause: job for job in reads.jobs(db, batch=told["batch"], limit=COUNT + 1)}
+    jobs = {job.cause: job for job in reads.jobs(ledger, batch=told["batch"], limit=COUNT + 1)}
     assert len(jobs) == COUNT
     check_verdicts(crowd, sandbox, jobs)
     shown = system.ask("batches", "show", told["batch"])
@@ -117,7 +117,6 @@ def test_everyone_ends_in_a_verdict_or_with_a_cause(
         f"\n{COUNT} credentials, {hit} faults: loaded in {loaded - began:.0f} s, settled in {took:.0f} s, "
         f"{shown['by_verdict']} {shown['by_cause']}"
     )
-    db.dispose()
 
 
 def check_verdicts(crowd: Crowd, sandbox: Sandbox, jobs: dict[str | None, JobLine]) -> None:

@@ -110,14 +110,6 @@ def watching() -> Iterator[Start]:
 
 
 @pytest.fixture
-def ledger(postgres_url: str) -> Iterator[Database]:
-    """What Flower has to agree with."""
-    db = Database(postgres_url)
-    yield db
-    db.dispose()
-
-
-@pytest.fixture
 def system(build_system: Build, sandbox: Sandbox, postgres_url: str) -> tuple[System, Crowd]:
     """Workers and the clock, with a crowd at slow providers; nothing is submitted yet."""
     crowd = gather(sandbox, COUNT)

@@ -23,6 +23,7 @@ from worker.listing import Listed, list_credentials
 
 RULE = "pangolin.service_user"
 NOBODY = "00000000-0000-4000-8000-000000000000"
+SOON = {"Retry-After": "1"}
 
 
 @pytest.fixture(params=["memory", "postgres"])
@@ -261,7 +262,7 @@ def test_the_branch_that_we_sit_on(bench: Bench, sandbox: Sandbox, target: Servi
 def test_what_says_nothing_ends_nothing(bench: Bench, sandbox: Sandbox, target: ServiceUser, status: int) -> None:
     """A refusal in other words, a refusal for the moment and a broken store are never read as dead."""
     bench.runtime = replace(bench.runtime, settings=bench.runtime.settings.model_copy(update={"retry_for": 0.2}))
-    sandbox.fault("pangolin", "status", method="POST", path="*/oauth/*", status=status, times=50)
+    sandbox.fault("pangolin", "status", method="POST", path="*/oauth/*", status=status, headers=SOON, times=50)
 
     job = bench.carry(bench.submit(RULE, target.key, "pangolin", variables=named(target)), rounds=5)
 
@@ -273,7 +274,7 @@ def test_what_says_nothing_ends_nothing(bench: Bench, sandbox: Sandbox, target: 
 def test_what_cannot_be_read_is_not_acted_on(bench: Bench, sandbox: Sandbox, target: ServiceUser, status: int) -> None:
     """Without its key, everything hangs on being able to read it."""
     bench.runtime = replace(bench.runtime, settings=bench.runtime.settings.model_copy(update={"retry_for": 0.2}))
-    sandbox.fault("pangolin", "status", method="GET", path="*/service-users/*", status=status, times=50)
+    sandbox.fault("pangolin", "status", method="GET", path="*/service-users/*", status=status, headers=SOON, times=50)
 
     job = bench.carry(bench.submit(RULE, None, "pangolin", variables=named(target)), rounds=5)
 

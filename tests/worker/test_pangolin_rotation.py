@@ -29,6 +29,7 @@ ELSEWHERE = "11111111-0000-4000-8000-000000000001"
 SALES = {"type": "catalog", "catalog_id": "5a1e5000-0000-4000-8000-000000000001"}
 RAW = {"type": "namespace", "catalog_id": "5a1e5000-0000-4000-8000-000000000001", "namespace": 'raw "1"'}
 FOR_EVER = 10_000
+SOON = {"Retry-After": "1"}
 
 
 class Weekly:
@@ -558,7 +559,7 @@ def test_what_a_test_leaves_is_taken_away(weekly: Weekly, rule: str) -> None:
 def test_a_test_that_tells_nothing_delivers_nothing(impatient: Weekly, status: int) -> None:
     """A refusal in other words, or for the moment: neither dead nor alive."""
     impatient.bench.sandbox.fault(
-        "pangolin", "status", method="POST", path="*/oauth/*", status=status, times=FOR_EVER, after=1
+        "pangolin", "status", method="POST", path="*/oauth/*", status=status, headers=SOON, times=FOR_EVER, after=1
     )
     job = impatient.rotate()
     assert (job.state, job.reason) == (State.PARKED, Reason.BUDGET_SPENT), job.says
