@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
+from pydantic import Field
+
+from rules.model import Duration, Model
 from rules.plan import Plan, Purpose
-from rules.schema import Limits
 from rules.units import SECOND
 
 REQUEST = 1000
@@ -25,6 +28,14 @@ NO_REQUEST = frozenset({Purpose.PAUSE, Purpose.GENERATE, Purpose.PROMOTE})
 """Steps that ask nobody."""
 SELDOM = frozenset({Purpose.RECOGNISE, Purpose.ASK, Purpose.OURS, Purpose.UNDO, Purpose.FIND, Purpose.DISCARD})
 """Steps that are taken only where something went wrong."""
+
+
+class Limits(Model):
+    """What a provider allows, as a rule or the settings say it: `requests` in each `per`, and where that is written."""
+
+    requests: int = Field(ge=1)
+    per: Annotated[Duration, Field(gt=0)]
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)

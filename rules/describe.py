@@ -14,7 +14,8 @@ from rules.errors import BadInput
 from rules.leaving import lists_a_person
 from rules.lifecycle import Intent
 from rules.loader import LoadedRule, hosts_of
-from rules.plan import ACTOR, TOKEN, WAY_BACK, Plan, Planned, Purpose, groups_of, names_of_action, part_of
+from rules.parts import groups_of, names_of_action, part_of
+from rules.plan import ACTOR, TOKEN, WAY_BACK, Plan, Planned, Purpose
 from rules.planning import plan
 from rules.schema import Action, Condition, Pause, ProbeContent, Request, Rotation, Rule, Select, Step
 from rules.select import is_one_row

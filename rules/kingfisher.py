@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from rules.checks import Mistake
-from rules.schema import METHODS, Matcher, Model, Rule
+from rules.model import Model
+from rules.schema import METHODS, Matcher, Rule
 from rules.strictyaml import Place
 from rules.wording import explain
 

@@ -13,7 +13,7 @@ from typing import Any
 from rules.checks import SUBJECT
 from rules.errors import BadInput
 from rules.naming import naming_variable
-from rules.plan import names_of_action
+from rules.parts import names_of_action
 from rules.schema import Rule
 from rules.units import SECOND
 

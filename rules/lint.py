@@ -10,8 +10,9 @@ from rules.errors import RevoqError, RuleError
 from rules.extract import compile_pattern
 from rules.lifecycle import Intent
 from rules.loader import LoadedRule, builtin, hosts_of
+from rules.parts import looks_of, named, names_of_action
 from rules.pattern import find_secret
-from rules.plan import ACTOR, TOKEN, Purpose, looks_of, named, names_of_action
+from rules.plan import ACTOR, TOKEN, Purpose
 from rules.planning import plan
 from rules.schema import Acting, Action, JsonPath, Matcher, ProbeContent, ReportResponse, Request, Rule, Step
 from rules.template import compile_template, split_origin

@@ -18,7 +18,8 @@ from pydantic import ValidationError
 from rules import kingfisher, strictyaml
 from rules.checks import Mistake, check_provider, check_rule
 from rules.errors import RuleError, RuleErrors, UnknownRule
-from rules.schema import Model, Provider, Rule
+from rules.model import Model
+from rules.schema import Provider, Rule
 from rules.strictyaml import Document, Place
 from rules.wording import describe, explain, nearest
 

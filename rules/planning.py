@@ -8,7 +8,8 @@ from dataclasses import replace
 from rules.errors import BadInput
 from rules.lifecycle import Intent
 from rules.loader import LoadedRule
-from rules.plan import HANDED_IN, MAKES_KEYS, TOKEN, Plan, Planned, Purpose, looks_of, named, names_of_action
+from rules.parts import looks_of, named, names_of_action
+from rules.plan import HANDED_IN, MAKES_KEYS, TOKEN, Plan, Planned, Purpose
 from rules.planning_rotation import order_issue, order_rotation
 from rules.schema import ProbeContent
 from rules.walk import Walk

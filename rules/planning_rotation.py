@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from rules.errors import BadInput
-from rules.plan import GRACE, TOKEN, Planned, Purpose, groups_of, looks_of, names_in, names_of_action
+from rules.parts import groups_of, looks_of, names_in, names_of_action
+from rules.plan import GRACE, TOKEN, Planned, Purpose
 from rules.schema import ProbeContent, Rotation, Step
 from rules.schema.rotation import EXISTING, JOB, OLD_LOOK, TEST_LOOK
 from rules.walk import Walk

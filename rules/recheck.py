@@ -12,7 +12,8 @@ from enum import StrEnum
 
 from rules.lifecycle import Intent, Outcome, Verdict
 from rules.loader import LoadedRule
-from rules.plan import TOKEN, Plan, groups_of
+from rules.parts import groups_of
+from rules.plan import TOKEN, Plan
 from rules.planning import plan
 from rules.schema import Rule
 from rules.units import SECOND

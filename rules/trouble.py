@@ -39,6 +39,8 @@ REFUSALS = {
 }
 HERE = frozenset({"host", "proxy"})
 """What keeps a request from leaving on our own side (`worker.errors.Trouble`): no provider is to blame."""
+PUT_OFF = "put_off"
+"""The provider let nobody sign in for now (the same list): it works, and is to be left alone."""
 
 
 def classify(outcome: Outcome, status: int | None = None, trouble: str | None = None) -> Trouble | None:
@@ -50,6 +52,8 @@ def classify(outcome: Outcome, status: int | None = None, trouble: str | None = 
         return None
     if trouble in HERE:
         return Trouble.NEEDS_FIX
+    if trouble == PUT_OFF:
+        return Trouble.TRANSIENT
     if trouble is not None or (status is not None and status >= 500):
         return Trouble.PROVIDER_BROKEN
     return REFUSALS[outcome]

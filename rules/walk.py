@@ -11,7 +11,8 @@ from collections.abc import Iterable
 
 from rules.errors import BadInput
 from rules.loader import LoadedRule, hosts_of
-from rules.plan import ACTOR, TOKEN, Planned, Purpose, groups_of, names_in, names_of_action
+from rules.parts import groups_of, names_in, names_of_action
+from rules.plan import ACTOR, TOKEN, Planned, Purpose
 from rules.schema import Action, Extraction, JsonPath, Regex, Step
 
 INDEFINITE = re.compile(r"\[\s*-?\d|\*|\.\.|\?|\[[^\]'\"]*:")

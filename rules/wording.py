@@ -9,7 +9,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from rules.schema import Model
+from rules.model import Model
 from rules.strictyaml import Place
 
 KINDS = {

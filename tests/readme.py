@@ -8,8 +8,8 @@ from pathlib import Path
 
 from rules.lifecycle import MOVES, REASONS, State
 from rules.loader import builtin, load
+from rules.model import UNITS
 from rules.notice import SEVERITIES
-from rules.schema import UNITS
 from worker.settings import Settings
 
 ROOT = Path(__file__).parents[1]

@@ -12,21 +12,24 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import structlog
 
+from rules.budget import rest
 from rules.errors import RevoqError
 from rules.extract import take
 from rules.guard import Guards, Who
 from rules.hosts import bind_hosts
 from rules.lifecycle import Outcome
 from rules.loader import Catalogue, LoadedRule, hosts_of
-from rules.match import read_step
+from rules.match import TOO_EARLY_OR_MANY, read_step
 from rules.message import Answer, Prepared
 from rules.request import add_headers, prepare
 from rules.schema import Extraction, Identity, Provider, Request, Step
 from rules.secret import Secret
+from rules.throttle import retry_after
 from worker.client import send
 from worker.errors import ConnectionUnusable, ExchangeError, Trouble
 from worker.log import redacting
@@ -241,7 +244,10 @@ class Account:
         outcome = read_step(Step(request=request, mutating=False), answer, known)
         if outcome is Outcome.RETRY:
             raise ExchangeError(
-                "protocol", sent=False, says=f"{self.provider_name} answered {answer.status} to our sign-in"
+                Trouble.PUT_OFF if answer.status in TOO_EARLY_OR_MANY else Trouble.PROTOCOL,
+                sent=False,
+                says=f"{self.provider_name} answered {answer.status} to our sign-in",
+                retry_after=rest(answer.status, retry_after(answer.status, answer.headers, datetime.now(UTC))),
             )
         if outcome is not Outcome.OK:
             raise ConnectionUnusable(

@@ -15,8 +15,9 @@ from rules.errors import BadInput, RevoqError
 from rules.guard import Guards, Who, refuse
 from rules.lifecycle import Outcome, Reason
 from rules.loader import LoadedRule
+from rules.parts import part_of
 from rules.pattern import match_secret
-from rules.plan import ACTOR, TOKEN, Plan, Planned, Purpose, part_of
+from rules.plan import ACTOR, TOKEN, Plan, Planned, Purpose
 from rules.schema import Rule
 from rules.schema.rotation import LAST_USED
 from rules.secret import Secret

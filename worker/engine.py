@@ -78,8 +78,10 @@ def _carry(runtime: Runtime, claim: Claim, case: Case) -> Decision:
     except NotReady as error:
         return _end(runtime, claim, error.decision)
     except ExchangeError as error:
-        _heed(runtime, claim, Result(Outcome.NOT_SENT, error.says, evidence={"trouble": error.kind.value}))
-        return _end(runtime, claim, _later(runtime, claim, f"asking who we are: {error.says}"))
+        kept = {"trouble": error.kind.value}
+        _heed(runtime, claim, Result(Outcome.NOT_SENT, error.says, evidence=kept, retry_after=error.retry_after))
+        why = f"asking who we are: {error.says}"
+        return _end(runtime, claim, _later(runtime, claim, why, at_least=error.retry_after or 0.0))
     while True:
         decision = decide(case.plan, case.records, case.facts(random.random()), runtime.database.now())  # noqa: S311
         if isinstance(decision, Do) and not runtime.stopping.is_set():
@@ -195,12 +197,16 @@ def _give_back(runtime: Runtime, claim: Claim) -> Decision:
     return Wait(runtime.database.now(), STOPPING)
 
 
-def _later(runtime: Runtime, claim: Claim, why: str) -> Decision:
-    """The provider cannot even be asked who we are: look again in a while, for as long as the settings say."""
+def _later(runtime: Runtime, claim: Claim, why: str, *, at_least: float) -> Decision:
+    """The provider cannot even be asked who we are: look again in a while, for as long as the settings say.
+
+    Never before so many seconds as the provider asked for.
+    """
     now = runtime.database.now()
     if now - claim.job.first_seen > runtime.settings.retry_for * SECOND:
         return Park(Reason.BUDGET_SPENT, why)
-    return Wait(now + int(NOBODY_ASKED * (0.5 + random.random()) * SECOND), why)  # noqa: S311 - jitter
+    seconds = max(NOBODY_ASKED * (0.5 + random.random()), at_least)  # noqa: S311 - jitter
+    return Wait(now + int(seconds * SECOND), why)
 
 
 def _crashed(runtime: Runtime, claim: Claim, error: Exception) -> Decision:

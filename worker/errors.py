@@ -94,14 +94,25 @@ class Trouble(StrEnum):
     TOO_LARGE = "too_large"  # the answer is longer than the limit
     HOST = "host"  # the address is not one that may be asked: nothing was tried
     PROXY = "proxy"  # the proxy did not let us through
+    PUT_OFF = "put_off"  # we were asked to sign in later: too early, or too often
 
 
 class ExchangeError(RevoqError):
-    """No usable answer. `sent` is False only where nothing of the request can have reached the provider."""
+    """No usable answer. `sent` is False only where nothing of the request can have reached the provider.
 
-    def __init__(self, kind: Trouble | str, sent: bool, says: str) -> None:  # noqa: FBT001 - the three parts of one fact
+    `retry_after`: the seconds for which the provider wants to be left alone, where it did not let us sign in for now.
+    """
+
+    def __init__(
+        self,
+        kind: Trouble | str,
+        sent: bool,  # noqa: FBT001 - a part of the one fact
+        says: str,
+        *,
+        retry_after: float | None = None,
+    ) -> None:
         """Keep the kind and whether it was sent, which decide what happens next, apart from the sentence."""
-        self.kind, self.sent, self.says = Trouble(kind), sent, says
+        self.kind, self.sent, self.says, self.retry_after = Trouble(kind), sent, says, retry_after
         super().__init__(says)
 
 

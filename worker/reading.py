@@ -107,7 +107,8 @@ def unanswered(filling: Filling, error: ExchangeError, shown: str) -> Result:
         outcome = Outcome.NOT_SENT
     else:
         outcome = Outcome.LOST if filling.acts else Outcome.RETRY
-    return Result(outcome, f"{shown}: {error.says}", evidence={"trouble": error.kind.value, "sent": error.sent})
+    kept = {"trouble": error.kind.value, "sent": error.sent}
+    return Result(outcome, f"{shown}: {error.says}", evidence=kept, retry_after=error.retry_after)
 
 
 def unreadable(filling: Filling, error: TemplateError, shown: str) -> Result:

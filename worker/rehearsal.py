@@ -19,7 +19,8 @@ from rules.decision import Decision, Do, Wait
 from rules.errors import RevoqError
 from rules.lifecycle import Outcome
 from rules.loader import LoadedRule
-from rules.plan import CHANGES, Plan, Planned, Purpose, part_of
+from rules.parts import part_of
+from rules.plan import CHANGES, Plan, Planned, Purpose
 from rules.request import Shown, show
 from rules.schema import Step
 from rules.schema.rotation import JOB

@@ -12,9 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from rules.budget import Limits
 from rules.errors import RuleError
 from rules.loader import Catalogue, builtin, read
-from rules.schema import Limits
 from rules.secret import Secret
 from worker import restored
 from worker.connections import Connections

@@ -15,7 +15,7 @@ from pydantic import Field, field_validator, model_validator
 
 from rules.calendar import Blackout, Calendar, check_cron
 from rules.lifecycle import Intent
-from rules.schema import Duration, Model
+from rules.model import Duration, Model
 from rules.units import SECOND
 from worker import sources
 

@@ -27,8 +27,9 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from rules.budget import Limits
+from rules.model import Duration, Model, shown
 from rules.notice import Event, Severity, at_least
-from rules.schema import Duration, Limits, Model, shown
 from rules.secret import Secret
 from worker import sources
 from worker.errors import ConnectionUnusable, SettingsErrors, UnknownConnection, UnknownSink

@@ -20,7 +20,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, InitSettingsSourc
 
 from rules import strictyaml
 from rules.errors import RuleErrors
-from rules.schema import shown
+from rules.model import shown
 from rules.secret import Secret
 from worker.errors import SettingsError
 

@@ -46,7 +46,9 @@ def run(bench: Bench, _wanted: frozenset[str]) -> Findings:
         Goal(1, at_most=True),
         (commits / LEAST,),
         f"{len(statements)} statements, {commits} transactions, {sum(redis.values()):.1f} Redis commands a job",
-        f"counted, so there is no spread. Promises: {said}. Redis, its sender's and its events' included: {told}",
+        "counted, so there is no spread. One more than the promises need is what a look costs whose intent is written "
+        "before it leaves: without it, nobody would know of a look during which its worker died. "
+        f"Promises: {said}. Redis, its sender's and its events' included: {told}",
     )
     return Findings([line])
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from rules.schema.action import Action
 from rules.schema.alike import Alike
 from rules.schema.aws import Aws
-from rules.schema.base import UNITS, Duration, Model, parse_duration, shown
 from rules.schema.command import Command
 from rules.schema.extractors import Body, Extraction, Header, JsonPath, Regex, StatusCode
 from rules.schema.file import RuleFile
@@ -29,14 +28,13 @@ from rules.schema.recorded import Recorded, RecordedAnswer
 from rules.schema.request import METHODS, Multipart, Part, Request
 from rules.schema.revocation import MultiStepRevocation, Revocation
 from rules.schema.rotation import Existing, Generate, Handover, Mark, Own, Rotation
-from rules.schema.rule import Limits, Listing, Rule
+from rules.schema.rule import Listing, Rule
 from rules.schema.select import Condition, Paging, Select
 from rules.schema.steps import Acting, OutcomeClause, Step
 from rules.schema.variables import Subject, Variable
 
 __all__ = [
     "METHODS",
-    "UNITS",
     "Acting",
     "Action",
     "Alike",
@@ -45,7 +43,6 @@ __all__ = [
     "CleanUp",
     "Command",
     "Condition",
-    "Duration",
     "Existing",
     "Extraction",
     "Generate",
@@ -56,11 +53,9 @@ __all__ = [
     "JsonMatch",
     "JsonPath",
     "JsonValid",
-    "Limits",
     "Listing",
     "Mark",
     "Matcher",
-    "Model",
     "MultiStepRevocation",
     "Multipart",
     "OutcomeClause",
@@ -89,6 +84,4 @@ __all__ = [
     "Verification",
     "WordMatch",
     "XmlValid",
-    "parse_duration",
-    "shown",
 ]

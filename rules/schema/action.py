@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rules.schema.base import Model
+from rules.model import Model
 from rules.schema.matchers import Matcher
 
 

@@ -6,8 +6,8 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from rules.model import Name
 from rules.schema.action import Action
-from rules.schema.base import Name
 from rules.schema.request import Request
 from rules.schema.select import Select
 

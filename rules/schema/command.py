@@ -7,8 +7,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from rules.model import Name
 from rules.schema.action import Action
-from rules.schema.base import Name
 
 UNSAFE_ENVIRONMENT = re.compile(
     r"(PATH|IFS|ENV|BASH_.*|LD_.*|DYLD_.*|GCONV_PATH|LOCPATH|NODE_.*|NPM_CONFIG_(NODE|SCRIPT).*|PYTHON.*|PERL.*|RUBY.*"

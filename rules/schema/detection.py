@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator
 
-from rules.schema.base import Model, Name
+from rules.model import Model, Name
 
 
 def read_confidence(value: object) -> object:

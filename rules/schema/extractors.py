@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from rules.schema.base import Model
+from rules.model import Model
 
 
 class Extractor(Model):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from rules.schema.base import Model
+from rules.model import Model
 from rules.schema.provider import Provider
 from rules.schema.rule import Rule
 

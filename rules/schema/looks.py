@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from rules.model import Duration, Model, Name
 from rules.schema.aws import AWS_NO_SUCH_KEY, AWS_YES, Aws
-from rules.schema.base import Duration, Model, Name
 from rules.schema.extractors import Extraction
 from rules.schema.matchers import Matcher
 from rules.schema.request import Request

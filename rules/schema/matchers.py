@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from rules.schema.base import Model
+from rules.model import Model
 
 
 class Deciding(Model):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import model_validator
 
+from rules.model import Duration
 from rules.schema.action import Action
-from rules.schema.base import Duration
 
 
 class Pause(Action):

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from pydantic import Field
 
-from rules.schema.base import Model, Name
+from rules.model import Model, Name
 from rules.schema.extractors import Extraction
 from rules.schema.request import Request
 from rules.schema.variables import Subject

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from rules.lifecycle import Outcome
-from rules.schema.base import Model, Name
+from rules.model import Model, Name
 
 
 class RecordedAnswer(Model):

@@ -6,8 +6,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from rules.model import Model
 from rules.schema.action import Action
-from rules.schema.base import Model
 
 MUTATING_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 METHODS = MUTATING_METHODS | {"GET", "HEAD"}

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from rules.model import Model
 from rules.schema.aws import AWS_YES, Aws
-from rules.schema.base import Model
 from rules.schema.steps import Acting, OutcomeClause, Step
 
 

@@ -11,8 +11,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from rules.model import Duration, Model, Name
 from rules.schema.action import Action
-from rules.schema.base import Duration, Model, Name
 from rules.schema.looks import ProbeContent
 from rules.schema.pause import Pause
 from rules.schema.select import Select

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from rules.budget import Limits
+from rules.model import Duration, Model, Name
 from rules.schema.aws import AWS_NO_SUCH_KEY, AWS_YES, Aws, aws_lists
-from rules.schema.base import Duration, Model, Name
 from rules.schema.detection import Confidence, DependsOn, PatternRequirements
 from rules.schema.looks import AnyProbe, ProbeContent, Recognition, Verification
 from rules.schema.recorded import Recorded
@@ -52,14 +53,6 @@ class Listing(Acting):
         if hidden := sorted(set(self.variables.values()) - set(self.select.show)):
             raise ValueError(f"variables: expected fields that are among show, got {', '.join(hidden)}")
         return self
-
-
-class Limits(Model):
-    """Ours: what the provider allows; `requests` in each `per`."""
-
-    requests: int = Field(ge=1)
-    per: Annotated[Duration, Field(gt=0)]
-    source: str = ""
 
 
 class Rule(Model):

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from rules.schema.base import Model
+from rules.model import Model
 
 
 class Condition(Model):

@@ -7,10 +7,10 @@ from typing import Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from rules.lifecycle import Outcome
+from rules.model import Duration, Model, Name
 from rules.schema.action import Action
 from rules.schema.alike import Alike
 from rules.schema.aws import Aws
-from rules.schema.base import Duration, Model, Name
 from rules.schema.command import Command
 from rules.schema.extractors import Extraction
 from rules.schema.matchers import Matcher

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rules.schema.base import Model, Name
+from rules.model import Model, Name
 
 
 class Variable(Model):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from rules.budget import REQUEST, capacity, strictest
+from rules.budget import REQUEST, Limits, capacity, strictest
 from rules.errors import RevoqError
 from rules.loader import Catalogue
-from rules.schema import Limits
 from scheduler.cli.desk import open_ledger
 from scheduler.cli.present import ago, moment
 from worker.ledger.accounts import Standing, fill, standings

@@ -13,7 +13,7 @@ from rules.describe import describe
 from rules.errors import RuleError, RuleErrors
 from rules.lint import lint
 from rules.loader import Catalogue, LoadedRule, builtin, read
-from rules.plan import named
+from rules.parts import named
 from scheduler.cli.desk import open_settings
 from scheduler.cli.output import JSON, formatted, note, say, working, write_json, write_lines, write_table
 from scheduler.cli.present import rule_row

@@ -15,7 +15,7 @@ import click
 from rich.status import Status
 
 from rules.lifecycle import State
-from rules.schema import parse_duration
+from rules.model import parse_duration
 from scheduler.cli.answering import ask_workers
 from scheduler.cli.output import clean, console, note, write_table
 from scheduler.cli.present import SETTLED, describe_candidate

@@ -11,6 +11,7 @@ from rules.budget import (
     REQUEST,
     Bucket,
     Candidate,
+    Limits,
     Purse,
     affords,
     capacity,
@@ -24,7 +25,6 @@ from rules.budget import (
 )
 from rules.lifecycle import Intent
 from rules.plan import Plan, Planned, Purpose
-from rules.schema import Limits
 from rules.units import SECOND
 
 

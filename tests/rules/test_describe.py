@@ -8,7 +8,7 @@ import pytest
 
 from rules.describe import Section, describe, find_ways
 from rules.loader import LoadedRule, builtin, load, read_text
-from rules.plan import named
+from rules.parts import named
 
 SANDBOX = Path(__file__).parent.parent / "sandbox" / "rules"
 CATALOGUE = load([builtin(), SANDBOX])

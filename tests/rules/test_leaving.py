@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from rules.budget import Limits
 from rules.errors import BadInput
 from rules.leaving import (
     Moved,
@@ -20,7 +21,6 @@ from rules.leaving import (
 from rules.loader import builtin, load
 from rules.naming import name_credential
 from rules.schema import Rule
-from rules.schema.rule import Limits
 
 RULES = {loaded.rule.id: loaded.rule for loaded in load([builtin()])}
 ITEM: dict[str, Any] = {"id": "a1", "would": "act", "verdict": None, "reason": None, "plan": "p1"}

@@ -11,7 +11,8 @@ from rules.decide import decide
 from rules.decision import Decision, Do, Facts, Finish, Park, Record, Wait
 from rules.lifecycle import Intent, Outcome, Reason, Verdict
 from rules.loader import LoadedRule, builtin, hosts_of, load
-from rules.plan import ACTOR, TOKEN, Plan, Planned, Purpose, named
+from rules.parts import named
+from rules.plan import ACTOR, TOKEN, Plan, Planned, Purpose
 from rules.planning import plan
 from rules.schema import Rule
 

@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 from rules.errors import RevoqError
 from rules.loader import LoadedRule, builtin, hosts_of, load
 from rules.message import Answer, Prepared
-from rules.plan import Planned, Purpose, looks_of, named, names_in
+from rules.parts import looks_of, named, names_in
+from rules.plan import Planned, Purpose
 from rules.schema import Acting, Request
 from rules.secret import Secret
 from worker.connections import Account

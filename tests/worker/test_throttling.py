@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from rules.budget import capacity
 from rules.lifecycle import State, Verdict
 from rules.trouble import FAILURES
@@ -42,6 +44,27 @@ def test_retry_after_holds_for_all_jobs_of_the_account(bench: Bench, sandbox: Sa
     assert bench.run("tailscale.api_key", key.secret, "tailscale-demo").verdict is Verdict.REVOKED
     execute(database, "UPDATE accounts SET retry_at = :at", at=database.now())
     assert bench.carry(second, rounds=20).verdict is Verdict.REVOKED
+
+
+@pytest.mark.parametrize(("status", "failures"), [(429, 0), (503, 1)])
+def test_when_to_ask_again_who_we_are(sqlite_bench: Bench, sandbox: Sandbox, status: int, failures: int) -> None:
+    """An answer to our own sign-in holds like any other: nothing goes there before the time; 429 is no failure."""
+    bench, database = sqlite_bench, sqlite_bench.runtime.database
+    first, second = (bench.submit("keyring.token", sandbox.keyring.add_key().secret, "keyring-demo") for _ in range(2))
+    sandbox.fault("keyring", status=status, path="*/whoami", headers={"Retry-After": "600"})
+
+    job = bench.carry(first)
+
+    assert (job.state, job.says) == (
+        State.WAITING,
+        f"asking who we are: Keyring (pretend) answered {status} to our sign-in",
+    )
+    assert 590 * SECOND < job.not_before - database.now() <= 600 * SECOND
+    standing = accounts.standings(database)["keyring-demo"]
+    assert 590 * SECOND < (standing.retry_at or 0) - database.now() <= 600 * SECOND
+    assert standing.failures == failures
+    assert carry(bench.runtime, second, "w2") is None
+    assert len(sandbox.calls("keyring")) == 1
 
 
 def test_a_provider_that_is_down_is_left_alone(sqlite_bench: Bench, sandbox: Sandbox) -> None:

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, and_, func, or_, select, update
 
-from rules.budget import Bucket, refill
+from rules.budget import Bucket, Limits, refill
 from rules.notice import Event
-from rules.schema import Limits
 from rules.trouble import rest_after
 from rules.units import SECOND
 from worker.ledger import audit

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, case, exists, func, or_, select, update
 
-from rules.budget import Bucket, Candidate, Purse, choose, spend, strictest
+from rules.budget import Bucket, Candidate, Limits, Purse, choose, spend, strictest
 from rules.lifecycle import Intent
-from rules.schema import Limits
 from rules.units import SECOND
 from worker.ledger import accounts, counters
 from worker.ledger.accounts import LimitsOf

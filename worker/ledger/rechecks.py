@@ -19,7 +19,7 @@ from rules.units import SECOND
 from worker.ledger import moves
 from worker.ledger.database import Database, Lock, lock
 from worker.ledger.rows import Job, NewJob, SealedSecret, Submitted
-from worker.ledger.statements import MOMENT, SEALED, THIS, locking
+from worker.ledger.statements import MOMENT, SEALED, THIS, among, locking
 from worker.ledger.tables import credentials, jobs, rechecks, secrets
 
 DAY = 86_400 * SECOND
@@ -29,9 +29,9 @@ AT_WORK = FAMILY - {Intent.RECHECK} | {Intent.ROTATE}
 """While a job of such an intent is at work, what a look would find is of no meaning."""
 # Built once, since they run at the end of every job; the parameters are named as in `statements`.
 LOCK_CREDENTIAL = locking(select(credentials.c.id).where(credentials.c.id == THIS))
-ITS_FAMILY = select(jobs.c.id).where(jobs.c.credential == THIS, jobs.c.intent.in_(sorted(FAMILY)))
+ITS_FAMILY = select(jobs.c.id).where(jobs.c.credential == THIS, jobs.c.intent.in_(among(FAMILY)))
 RELEASE = update(secrets).where(
-    secrets.c.job.in_(ITS_FAMILY.where(jobs.c.state.not_in(sorted(OPEN)))),
+    secrets.c.job.in_(ITS_FAMILY.where(jobs.c.state.not_in(among(OPEN)))),
     secrets.c.shredded_at.is_(None),
     secrets.c.shred_by > MOMENT,
 )

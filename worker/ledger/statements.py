@@ -6,6 +6,8 @@ Names of parameters that are no columns: `this` (a row's id), `my_fence` and `my
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from enum import StrEnum
 from functools import cache
 from typing import Any
 
@@ -22,6 +24,7 @@ from sqlalchemy import (
     exists,
     func,
     insert,
+    literal,
     or_,
     select,
     update,
@@ -37,6 +40,11 @@ MOMENT = bindparam("moment", type_=BigInteger)
 MY_CONNECTION = bindparam("my_connection", type_=String)
 
 
+def among(words: Iterable[StrEnum]) -> list[BindParameter[str]]:
+    """The members of an IN that are always the same; a plain list would be spelled out anew at each execution."""
+    return [literal(word.value) for word in sorted(words)]
+
+
 def is_due(at: int | BindParameter[int]) -> ColumnElement[bool]:
     """Whether a worker may claim: due, or left under a lease that ran out; and its batch and its account let it."""
     return and_(is_due_by_itself(at), ~is_resting(at))
@@ -46,7 +54,7 @@ def is_due_by_itself(at: int | BindParameter[int]) -> ColumnElement[bool]:
     """The same, whatever its account says: for the one job with which an account is tried again."""
     waits = and_(or_(jobs.c.state == State.QUEUED, jobs.c.state == State.WAITING), jobs.c.not_before <= at)
     left = and_(jobs.c.state == State.RUNNING, jobs.c.lease_until <= at)
-    gate = ~exists().where(batches.c.id == jobs.c.batch, batches.c.state.in_(sorted(CLOSED)))
+    gate = ~exists().where(batches.c.id == jobs.c.batch, batches.c.state.in_(among(CLOSED)))
     return and_(or_(waits, left), or_(jobs.c.batch.is_(None), gate))
 
 

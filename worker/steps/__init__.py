@@ -11,7 +11,8 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import cast
 
-from rules.plan import Plan, part_of
+from rules.parts import part_of
+from rules.plan import Plan
 from rules.schema import Action, Rule
 from worker.settings import Settings
 from worker.step import Filling, Kind, Ready

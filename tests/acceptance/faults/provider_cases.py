@@ -8,9 +8,11 @@ from typing import Any
 
 from sqlalchemy import update
 
+from rules.lifecycle import State
 from tests.acceptance.faults.case import ENDED, EVERY, Case, Hurt
-from tests.acceptance.faults.rig import Rig
+from tests.acceptance.faults.rig import WITHIN, Rig
 from tests.acceptance.faults.stage import Stage
+from worker.ledger.accounts import standings
 from worker.ledger.tables import accounts, jobs, steps
 
 BROKEN = frozenset({*ENDED, "provider_broken", "denied"})
@@ -69,7 +71,10 @@ def maintenance(_: Rig, stage: Stage) -> None:
 
 def an_hour_later(rig: Rig, stage: Stage) -> None:
     """Nobody asks before it is over; then every date in the ledger that concerns the case is an hour nearer."""
-    time.sleep(4.0)
+    deadline = time.monotonic() + WITHIN
+    while not all_rest(rig, stage):
+        assert time.monotonic() < deadline, standings(rig.runtime.database)
+        time.sleep(0.1)
     asked = len(stage.sandbox.calls())
     time.sleep(4.0)
     assert len(stage.sandbox.calls()) == asked, "the provider had said when to come back"
@@ -84,6 +89,15 @@ def an_hour_later(rig: Rig, stage: Stage) -> None:
         mine = [actor.job_id for actor in stage.actors]
         connection.execute(update(jobs).where(jobs.c.id.in_(mine)).values(not_before=jobs.c.not_before - HOUR))
         connection.execute(update(steps).where(steps.c.job.in_(mine)).values(ended_at=steps.c.ended_at - HOUR))
+
+
+def all_rest(rig: Rig, stage: Stage) -> bool:
+    """Whether all accounts of the case were told when to come back, and nobody is at work there any more."""
+    database = rig.runtime.database
+    soon = database.now() + HOUR // 2
+    resting = {name for name, standing in standings(database).items() if standing.rests_until(soon)}
+    found = rig.jobs(stage).values()
+    return resting >= {job.account for job in found} and all(job.state != State.RUNNING for job in found)
 
 
 def denied_for_now(_: Rig, stage: Stage) -> None:

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from rules.budget import REQUEST, capacity
+from rules.budget import REQUEST, Limits, capacity
 from rules.lifecycle import State
-from rules.schema import Limits
 from rules.trouble import FAILURES
 from rules.units import SECOND
 from tests.worker.ledger.samples import at_once, column, execute, findings, looked, new_job

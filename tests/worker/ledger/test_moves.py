@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import DBAPIError
 
+from rules.budget import Limits
 from rules.errors import BadInput, MoveRefused
 from rules.lifecycle import MOVES, BatchState, Outcome, Reason, State, StepState, Verdict
-from rules.schema import Limits
 from tests.worker.ledger.samples import (
     acted,
     at_once,

@@ -1,4 +1,4 @@
-"""What every model of the language stands on: strictness, durations in words, and names.
+"""What every model read from a file stands on, the rules' and the settings': strictness, durations in words, names.
 
 Durations are texts such as `90s`, `15m`, `24h` or `7d` and are kept in seconds.
 """
