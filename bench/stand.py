@@ -43,7 +43,8 @@ DURABLE = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", 
 DEFAULTS = {"claim": "120s", "request_timeout": "30s", "ring_after": "60s", "sweep_every": "5s", "log_level": "info"}
 """The product's own, where the tests' systems have shorter ones."""
 CHUNK = 100
-POLL = 0.02
+POLL = 0.25
+"""Seconds between two looks at what is measured: when it ended is told by who ended it, and looking costs processor."""
 LOST = 300.0
 """Seconds without an end after which something is wrong."""
 _names = count(1)
@@ -257,12 +258,19 @@ class Stand:
     stack: ExitStack
     used: int = 0
 
+    def cost(self, workers: Workers, since: Mapping[str, float], number: int) -> str:
+        """What one of so many jobs has cost since `processor` was asked, in words."""
+        spent = {name: (now - since[name]) * 1000 / number for name, now in self.processor(workers).items()}
+        parts = ", ".join(f"{name} {milliseconds:.1f}" for name, milliseconds in spent.items() if milliseconds >= 0.05)
+        return f"{sum(spent.values()):.1f} ms of processor ({parts})"
+
     def processor(self, workers: Workers) -> dict[str, float]:
         """Seconds of processor that each part has had so far; this does not change with who else uses the machine."""
         families = {
             "worker": workers.family(),
             "PostgreSQL": self.postgres.process.family(),
             "Redis": self.broker.process.family(),
+            "provider": self.provider.process.family(),
         }
         return {name: sum(map(_spent, family)) for name, family in families.items()}
 
@@ -321,12 +329,12 @@ class Stand:
 
 
 def _spent(member: psutil.Process) -> float:
-    """Seconds of processor; those of a server's child that has just gone are with nobody any more."""
+    """Seconds of processor, those of its children that have ended included."""
     try:
         times = member.cpu_times()
     except psutil.NoSuchProcess:
         return 0.0
-    return float(times.user + times.system)
+    return float(times.user + times.system + times.children_user + times.children_system)
 
 
 @contextmanager

@@ -81,7 +81,7 @@ def send(
         proxied=proxy is not None,
         fresh=prepared.method.upper() not in USED_AGAIN if reuse is None else not reuse,
     )
-    client = _client(proxy, ca_bundle, near)
+    client = _client(proxy, ca_bundle, near, encrypts=exchange.tls or proxy is not None)
     try:
         return _exchange(client, prepared, url, exchange)
     except ExchangeError as error:
@@ -284,8 +284,8 @@ def _classify(error: Exception, exchange: Exchange) -> tuple[Trouble, str]:
 class Client:
     """An httpx client over our transport, for one thread; `carrying` says which exchange it serves at the moment."""
 
-    def __init__(self, proxy: str | None, trust: ssl.SSLContext) -> None:
-        """Open nothing yet."""
+    def __init__(self, proxy: str | None, trust: ssl.SSLContext | None) -> None:
+        """Open nothing yet. Without `trust` it can ask in the clear only."""
         self._network = Network()
         self.http = httpx.Client(
             transport=Transport(self._network, proxy, trust),
@@ -316,7 +316,7 @@ class NoCookies(http.cookiejar.DefaultCookiePolicy):
         return False
 
 
-Key = tuple[int, str | None, Path | None, frozenset[str]]
+Key = tuple[int, str | None, Path | None, frozenset[str], bool]
 
 
 class Clients(threading.local):
@@ -334,13 +334,13 @@ class Clients(threading.local):
 _clients = Clients()
 
 
-def _client(proxy: str | None, ca_bundle: Path | None, local: frozenset[str]) -> Client:
+def _client(proxy: str | None, ca_bundle: Path | None, local: frozenset[str], *, encrypts: bool) -> Client:
     # What may be local belongs to the key: a connection that was opened under one answer must not serve another.
-    key = (os.getpid(), proxy, ca_bundle, local)
+    key = (os.getpid(), proxy, ca_bundle, local, encrypts)
     if key not in _clients.made:
-        if ca_bundle not in _clients.trusts:
+        if encrypts and ca_bundle not in _clients.trusts:
             _clients.trusts[ca_bundle] = _trust(ca_bundle)
-        _clients.made[key] = Client(proxy, _clients.trusts[ca_bundle])
+        _clients.made[key] = Client(proxy, _clients.trusts[ca_bundle] if encrypts else None)
     return _clients.made[key]
 
 
@@ -372,12 +372,12 @@ def _trust(ca_bundle: Path | None) -> ssl.SSLContext:
 class Transport(httpx.BaseTransport):
     """httpcore's pools under httpx: one whose connections are used again, one whose are not."""
 
-    def __init__(self, network: Network, proxy: str | None, trust: ssl.SSLContext) -> None:
+    def __init__(self, network: Network, proxy: str | None, trust: ssl.SSLContext | None) -> None:
         self._network = network
         self._kept = self._pool(proxy, trust, IDLE_CONNECTIONS)
         self._fresh = self._pool(proxy, trust, 0)
 
-    def _pool(self, proxy: str | None, trust: ssl.SSLContext, idle: int) -> httpcore.ConnectionPool:
+    def _pool(self, proxy: str | None, trust: ssl.SSLContext | None, idle: int) -> httpcore.ConnectionPool:
         return httpcore.ConnectionPool(
             ssl_context=trust,
             proxy=None if proxy is None else httpcore.Proxy(proxy),

@@ -72,7 +72,16 @@ def _compare(bench: Bench, rig: Rig, peer: Kingfisher, delay: float, rows: list[
     with rig.working(pool, WARM) as workers:
         ours = [partial(rig.run, workers, jobs, rule, delay=delay) for rule in rules]
         rounds = interleave([*ours, partial(peer.run, tokens, at_once, delay)])
-    return [_line(bench, row, place, rounds, delay, f"{pool} ÷ xargs -P {at_once}") for place, row in enumerate(rows)]
+        costs = []
+        for run_ours in ours:
+            since = bench.stand.processor(workers)
+            run_ours()
+            costs.append(bench.stand.cost(workers, since, jobs))
+    pools = f"{pool} ÷ xargs -P {at_once}"
+    return [
+        _line(bench, row, place, rounds, delay, f"{pools}; a job takes {cost}, so that two cores set the limit")
+        for place, (row, cost) in enumerate(zip(rows, costs, strict=True))
+    ]
 
 
 def _line(bench: Bench, row: str, place: int, rounds: list[tuple[float, ...]], delay: float, how: str) -> Line:

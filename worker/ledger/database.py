@@ -65,8 +65,8 @@ class Lock(IntEnum):
 class Database:
     """One database, by its URL. Nothing is opened before the first use, and nothing is shared with a forked child."""
 
-    def __init__(self, url: str, *, pool_size: int = 5) -> None:
-        """Check the URL; `pool_size` connections are kept, and as many again are opened for a moment."""
+    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+        """Check the URL; at most `pool_size` connections are opened, as they are needed, and then kept."""
         self.url = _checked(url)
         self.pool_size = pool_size
         self.on_postgres = self.url.get_backend_name() == "postgresql"
@@ -137,7 +137,8 @@ class Database:
             self.url,
             hide_parameters=True,
             pool_size=self.pool_size,
-            max_overflow=self.pool_size,
+            # One that is closed after use costs PostgreSQL a process for each transaction: more than the transaction.
+            max_overflow=0,
             pool_use_lifo=True,
             **({"isolation_level": "READ COMMITTED"} if self.on_postgres else {}),
             connect_args={"connect_timeout": 10, **CUT_OFF} if self.on_postgres else {"timeout": BUSY_TIMEOUT},
