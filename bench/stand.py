@@ -31,6 +31,7 @@ from tests.servers.ports import find_free_port
 from tests.servers.process import Process
 from worker.app import BULK
 from worker.ledger import batches
+from worker.ledger.rows import NewJob
 from worker.ledger.tables import jobs
 from worker.log import configure
 from worker.runtime import Runtime, build
@@ -183,6 +184,15 @@ class Rig:
         """Write so many jobs down as one batch, opened and not rung; its id."""
         db = self.runtime.database
         batch = batches.begin(db, name="bench", source=db.new_id("source"), actor="bench").id
+        for chunk in self.new_jobs(number, rule, queue=queue, accounts=accounts):
+            batches.stage(db, batch, chunk)
+        batches.release(db, batch, actor="bench")
+        return batch
+
+    def new_jobs(
+        self, number: int, rule: str = PLAIN, *, queue: str = BULK, accounts: int = 1
+    ) -> Iterator[list[NewJob]]:
+        """So many jobs, sealed and ready to be written down, some at a time."""
         plans: Plans = {}
         orders = (
             Order(
@@ -198,12 +208,10 @@ class Rig:
         for order in orders:
             chunk.append(new_job(self.runtime, check(self.runtime, order, plans)))
             if len(chunk) == CHUNK:
-                batches.stage(db, batch, chunk)
+                yield chunk
                 chunk = []
         if chunk:
-            batches.stage(db, batch, chunk)
-        batches.release(db, batch, actor="bench")
-        return batch
+            yield chunk
 
     def ring(self, number: int) -> None:
         """Ring all of them at once: nothing sweeps here."""

@@ -30,6 +30,7 @@ def main() -> None:
 
 app()
 """
+LIBRARIES = "import click, pydantic_settings, rich.table, sqlalchemy, structlog, yaml"
 JOBS = 10_000
 ROUNDS = 7
 STARTS = 3
@@ -54,9 +55,12 @@ def run(bench: Bench, _wanted: frozenset[str]) -> Findings:
             ],
             ROUNDS,
         )
-    bare = median(_start(rig, sys.executable, "-c", "pass") for _ in range(STARTS))
+    bare, libraries = (_start(rig, sys.executable, "-c", program) * 1000 for program in ("pass", LIBRARIES))
     peer = middle(rounds, 2)
-    note = f"{bench.size}the empty application only runs, without --help; Python alone: {bare * 1000:.0f} ms"
+    note = (
+        f"{bench.size}the empty application only runs, without --help; Python alone: {bare:.0f} ms; Python that only "
+        f"imports what settings, ledger and tables stand on: {libraries:.0f} ms"
+    )
     return Findings(
         [
             _line("revoq --help", rounds, 0, Goal(1.3, at_most=True), peer, note),
