@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -266,12 +266,6 @@ class Stand:
     stack: ExitStack
     used: int = 0
 
-    def cost(self, workers: Workers, since: Mapping[str, float], number: int) -> str:
-        """What one of so many jobs has cost since `processor` was asked, in words."""
-        spent = {name: (now - since[name]) * 1000 / number for name, now in self.processor(workers).items()}
-        parts = ", ".join(f"{name} {milliseconds:.1f}" for name, milliseconds in spent.items() if milliseconds >= 0.05)
-        return f"{sum(spent.values()):.1f} ms of processor ({parts})"
-
     def processor(self, workers: Workers) -> dict[str, float]:
         """Seconds of processor that each part has had so far; this does not change with who else uses the machine."""
         families = {
@@ -334,6 +328,26 @@ class Stand:
             yield Bare(self, workers)
         finally:
             workers.stop()
+
+
+@dataclass
+class Metered:
+    """One side of a pair that does so many jobs, and what a job of its last turn has cost, in words."""
+
+    stand: Stand
+    workers: Workers
+    number: int
+    turn: Callable[[], float]
+    cost: str = ""
+
+    def __call__(self) -> float:
+        before = self.stand.processor(self.workers)
+        rate = self.turn()
+        after = self.stand.processor(self.workers)
+        spent = {name: (after[name] - before[name]) * 1000 / self.number for name in after}
+        parts = ", ".join(f"{name} {milliseconds:.1f}" for name, milliseconds in spent.items() if milliseconds >= 0.05)
+        self.cost = f"{sum(spent.values()):.1f} ms of processor ({parts})"
+        return rate
 
 
 def _spent(member: psutil.Process) -> float:

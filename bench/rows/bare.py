@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench.measure import Findings, Goal, Line, interleave, middle, ratios
 from bench.rows import Bench, Group
-from bench.stand import Pool
+from bench.stand import Metered, Pool
 
 OURS = Pool("threads", 2, 2)
 BARE = Pool("prefork", 2)
@@ -31,14 +31,9 @@ def _compare(bench: Bench, row: str, database: str) -> Line:
         bench.stand.bare(BARE) as bare,
     ):
         bare.run(WARM)
-        # By themselves and before the pairs, since PostgreSQL, Redis and the provider serve both sides.
-        since = bench.stand.processor(workers)
-        rig.run(workers, jobs)
-        a_job = bench.stand.cost(workers, since, jobs)
-        since = bench.stand.processor(bare.workers)
-        bare.run(tasks)
-        a_task = bench.stand.cost(bare.workers, since, tasks)
-        rounds = interleave([lambda: rig.run(workers, jobs), lambda: bare.run(tasks)])
+        a_job = Metered(bench.stand, workers, jobs, lambda: rig.run(workers, jobs))
+        a_task = Metered(bench.stand, bare.workers, tasks, lambda: bare.run(tasks))
+        rounds = interleave([a_job, a_task])
     ours, theirs = middle(rounds, 0), middle(rounds, 1)
     return Line(
         row,
@@ -46,8 +41,8 @@ def _compare(bench: Bench, row: str, database: str) -> Line:
         Goal(0.5),
         ratios(rounds),
         f"{ours:.0f} ÷ {theirs:.0f} a second",
-        f"{bench.size}{OURS} ÷ {BARE}; a job takes {a_job}, its staging included, and a task {a_task}: what is between "
-        "them is sealing, the trail, the claim and the statements that B11 counts",
+        f"{bench.size}{OURS} ÷ {BARE}; a job takes {a_job.cost}, its staging included, and a task "
+        f"{a_task.cost}: what is between them is sealing, the trail, the claim and the statements that B11 counts",
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.measure import Findings, Goal, Line, interleave, middle, ratios
 from bench.rows import Bench, Group
-from bench.stand import PLAIN, PROVED, Pool, Rig, Stand
+from bench.stand import PLAIN, PROVED, Metered, Pool, Rig, Stand
 
 OURS = {0.0: Pool("threads", 4, 2), 0.1: Pool("threads", 32, 2)}
 AT_ONCE = {0.0: (2, 4, 8), 0.1: (8, 16, 32)}
@@ -70,17 +70,14 @@ def _compare(bench: Bench, rig: Rig, peer: Kingfisher, delay: float, rows: list[
     at_once = peer.best(max(tokens // 3, 8), delay)
     rules = [PLAIN if row == "B3" else PROVED for row in rows]
     with rig.working(pool, WARM) as workers:
-        ours = [partial(rig.run, workers, jobs, rule, delay=delay) for rule in rules]
+        ours = [
+            Metered(bench.stand, workers, jobs, partial(rig.run, workers, jobs, rule, delay=delay)) for rule in rules
+        ]
         rounds = interleave([*ours, partial(peer.run, tokens, at_once, delay)])
-        costs = []
-        for run_ours in ours:
-            since = bench.stand.processor(workers)
-            run_ours()
-            costs.append(bench.stand.cost(workers, since, jobs))
     pools = f"{pool} ÷ xargs -P {at_once}"
     return [
-        _line(bench, row, place, rounds, delay, f"{pools}; a job takes {cost}, so that two cores set the limit")
-        for place, (row, cost) in enumerate(zip(rows, costs, strict=True))
+        _line(bench, row, place, rounds, delay, f"{pools}; a job takes {side.cost}, so that two cores set the limit")
+        for place, (row, side) in enumerate(zip(rows, ours, strict=True))
     ]
 
 

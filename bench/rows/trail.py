@@ -19,7 +19,6 @@ from worker.ledger.tables import credentials, jobs
 
 ROWS = 200_000
 """Not the million that is asked for: rates are compared, and a million takes five times as long on either side."""
-PAIRS = 3
 OWN = frozenset({"job", "number", "at", "event"})
 
 
@@ -33,17 +32,19 @@ def run(bench: Bench, _wanted: frozenset[str]) -> Findings:
         began = time.monotonic()
         _write(rig, trail, chains)
         wrote = time.monotonic() - began
+        began = time.monotonic()
         stored = _stored(rig)
-        rounds = interleave([lambda: _verify(rig, len(stored)), lambda: _hash(stored)], PAIRS)
+        fetched = len(stored) / (time.monotonic() - began)
+        rounds = interleave([lambda: _verify(rig, len(stored)), lambda: _hash(stored)])
     line = Line(
         "B12",
         f"audit verify of {len(stored):,} sealed rows, rows/s ÷ SHA-256 alone",
         Goal(0.5),
         ratios(rounds),
         f"{middle(rounds, 0):,.0f} ÷ {middle(rounds, 1):,.0f} rows a second",
-        f"{bench.size}{PAIRS} pairs, and {ROWS:,} rows instead of 1,000,000, since a check takes long; the trail was "
-        f"made in {wrote:.0f} s; a check reads every row from PostgreSQL, parses its JSON, follows its chain and the "
-        "seals, and compares both",
+        f"{bench.size}{ROWS:,} rows instead of 1,000,000, since a check takes long (made in {wrote:.0f} s). A check "
+        "reads every row from PostgreSQL, parses its JSON, follows its chain and the seals, and compares both; "
+        f"to read the stored bytes alone goes at {fetched:,.0f} rows a second",
     )
     return Findings([line])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench.measure import PAIRS, Findings, Goal, Line, Plot, Series, interleave, middle, ratios
 from bench.rows import Bench, Group
-from bench.stand import Pool, Rig
+from bench.stand import Metered, Pool, Rig
 from worker.app import ROTATION
 
 FAST, SLOW = 0.1, 1.0
@@ -37,9 +37,9 @@ def run(bench: Bench, wanted: frozenset[str]) -> Findings:
 def _rates(bench: Bench, rig: Rig, pool: Pool, delay: float, number: int, rounds: int) -> tuple[list[float], str]:
     """Jobs per second in each round, and what a job took of the processor."""
     with rig.working(pool, WARM) as workers:
-        since = bench.stand.processor(workers)
-        rates = [rig.run(workers, bench.some(number), delay=delay) for _ in range(rounds)]
-        return rates, bench.stand.cost(workers, since, bench.some(number) * rounds)
+        jobs = bench.some(number)
+        side = Metered(bench.stand, workers, jobs, lambda: rig.run(workers, jobs, delay=delay))
+        return [side() for _ in range(rounds)], side.cost
 
 
 def _against_ideal(bench: Bench, rig: Rig, pool: Pool, delay: float, number: int, goal: Goal) -> Findings:
@@ -87,22 +87,16 @@ def _processes(bench: Bench, rig: Rig) -> Line:
     rig.run(one, WARM)
     rig.run(four, FOUR.processes * WARM)
     number = bench.some(512)
-    since = bench.stand.processor(four)
-    rig.run(four, FOUR.processes * number, delay=SLOW)
-    cost = bench.stand.cost(four, since, FOUR.processes * number)
-    rounds = interleave(
-        [
-            lambda: rig.run(four, FOUR.processes * number, delay=SLOW),
-            lambda: rig.run(one, number, delay=SLOW),
-        ]
-    )
+    all_of_them = FOUR.processes * number
+    side = Metered(bench.stand, four, all_of_them, lambda: rig.run(four, all_of_them, delay=SLOW))
+    rounds = interleave([side, lambda: rig.run(one, number, delay=SLOW)])
     return Line(
         "B9",
         "jobs/s of four processes of 64 threads ÷ one, provider at 1 s",
         Goal(3.8),
         ratios(rounds),
         f"{middle(rounds, 0):.0f} ÷ {middle(rounds, 1):.0f} a second",
-        f"{bench.size}{number} jobs for each process, 16 s of waiting at full size; of the four, a job takes {cost}",
+        f"{bench.size}{number} jobs for each process, 16 s of waiting at full size; there a job takes {side.cost}",
     )
 
 
