@@ -21,6 +21,7 @@ from worker.ledger.heads import Signed, Walk
 from worker.ledger.rows import Head
 from worker.ledger.tables import audit, jobs, seals, seams
 from worker.ledger.tables import heads as signed_heads
+from worker.ledger.together import Write
 
 __all__ = [
     "GENESIS",
@@ -42,6 +43,7 @@ __all__ = [
     "seal_link",
     "verify",
     "write",
+    "writing",
 ]
 
 GLOBAL = "revoq"
@@ -90,9 +92,13 @@ def entry(previous: Head, *, job: str, at: int, event: str, **facts: Any) -> Ent
     return Entry(job, number, at, row, link(previous.hash, row))
 
 
-def write(conn: Connection, *new: Entry) -> None:
-    rows = [{"job": row.job, "number": row.number, "at": row.at, "row": row.row, "hash": row.hash} for row in new]
-    conn.execute(_WRITE, rows if len(rows) > 1 else rows[0])
+def write(conn: Connection, new: Entry) -> None:
+    conn.execute(*writing(new))
+
+
+def writing(new: Entry) -> Write:
+    """How a row is written."""
+    return Write(_WRITE, {"job": new.job, "number": new.number, "at": new.at, "row": new.row, "hash": new.hash})
 
 
 def append(conn: Connection, *, job: str, number: int, previous: str, at: int, event: str, **facts: Any) -> str:

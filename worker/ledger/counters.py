@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import cache
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from worker.ledger.tables import counters
+from worker.ledger.together import Write
 
 
 class Counter(StrEnum):
@@ -20,10 +22,19 @@ class Counter(StrEnum):
 def add(conn: Connection, counter: Counter, count: int) -> None:
     """Count on. Its row is the last that a transaction locks."""
     if count:
-        into = postgresql.insert(counters) if conn.dialect.name == "postgresql" else sqlite.insert(counters)
-        more = {"value": counters.c.value + into.excluded.value}
-        statement = into.values(name=counter, value=count)
-        conn.execute(statement.on_conflict_do_update(index_elements=[counters.c.name], set_=more))
+        conn.execute(*counting(conn.dialect.name, counter, count))
+
+
+def counting(dialect: str, counter: Counter, count: int) -> Write:
+    """How it is counted on."""
+    return Write(_count(dialect), {"name": counter, "value": count})
+
+
+@cache
+def _count(dialect: str) -> Insert:
+    into = postgresql.insert(counters) if dialect == "postgresql" else sqlite.insert(counters)
+    more = {"value": counters.c.value + into.excluded.value}
+    return into.on_conflict_do_update(index_elements=[counters.c.name], set_=more)
 
 
 def values(conn: Connection) -> dict[Counter, int]:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
+from typing import NamedTuple
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -74,12 +75,24 @@ class Database:
         _DATABASES.add(self)
 
     @contextmanager
-    def begin(self) -> Iterator[Connection]:
-        """A transaction that may write; it commits at the end, and rolls back when an exception passes."""
+    def begin(self, *, sharing: Lock | None = None) -> Iterator[Connection]:
+        """A transaction that may write; it commits at the end, and rolls back when an exception passes.
+
+        It begins with the shared lock `sharing`, where one is named.
+        """
         # Threads of one process queue here: SQLite's own waiting is polling, which starves some of many threads.
         with self._turn:
-            engine = self._writer()
+            engine = self._writer() if sharing is None else self._sharer(sharing)
             with engine.begin() as connection:
+                self._keep_time(connection)
+                yield connection
+
+    @contextmanager
+    def single(self) -> Iterator[Connection]:
+        """A connection for what one statement writes: each is a transaction of its own; on SQLite all are in one."""
+        with self._turn:
+            self._writer()
+            with self._single.begin() as connection:
                 self._keep_time(connection)
                 yield connection
 
@@ -115,6 +128,7 @@ class Database:
         # The parent's are kept rather than dropped: dropping would close them, and SQLite would let go of file locks.
         self._inherited = getattr(self, "_engine", None)
         self._engine: Engine | None = None
+        self._sharers: dict[Lock, Engine] = {}
         self._opening = threading.Lock()
         self._turn = _NoTurn() if self.on_postgres else threading.RLock()
         self._measured: int | None = None
@@ -125,9 +139,21 @@ class Database:
             with self._opening:
                 if self._engine is None:
                     engine = self._open()
-                    self._reader = engine.execution_options(**_READING[self.on_postgres])
+                    kind = _BEGINNINGS[self.on_postgres]
+                    self._reader = engine.execution_options(beginning=kind.reading)
+                    self._single = engine.execution_options(beginning=kind.single)
                     self._engine = engine
         return self._engine
+
+    def _sharer(self, what: Lock) -> Engine:
+        """The engine whose transactions begin with a shared lock, in the same message."""
+        engine = self._writer()
+        if not self.on_postgres:
+            return engine
+        if what not in self._sharers:
+            beginning = f"{_BEGINNINGS[True].writing}; SELECT pg_advisory_xact_lock_shared({ADVISORY_SPACE}, {int(what)})"
+            self._sharers[what] = engine.execution_options(beginning=beginning)
+        return self._sharers[what]
 
     def _open(self) -> Engine:
         """Make the engine: parameters never show in its errors, since they hold what was sealed."""
@@ -140,16 +166,19 @@ class Database:
             # One that is closed after use costs PostgreSQL a process for each transaction: more than the transaction.
             max_overflow=0,
             pool_use_lifo=True,
-            **({"isolation_level": "READ COMMITTED"} if self.on_postgres else {}),
-            connect_args={"connect_timeout": 10, **CUT_OFF} if self.on_postgres else {"timeout": BUSY_TIMEOUT},
+            # The drivers would begin transactions by rules of their own; `_begin` does it by ours.
+            connect_args={"connect_timeout": 10, "autocommit": True, **CUT_OFF}
+            if self.on_postgres
+            else {"timeout": BUSY_TIMEOUT, "isolation_level": None},
+            execution_options={"beginning": _BEGINNINGS[self.on_postgres].writing},
         )
+        event.listen(engine, "begin", _begin)
         if self.on_postgres:
             event.listen(engine, "connect", _prepare_postgres)
             event.listen(engine, "checkin", _note_use)
             event.listen(engine, "checkout", _ask_after_rest)
         else:
             event.listen(engine, "connect", _prepare_sqlite)
-            event.listen(engine, "begin", _begin_sqlite)
         return engine
 
     def _clock_is_old(self) -> bool:
@@ -175,9 +204,17 @@ class _NoTurn:
 
 
 _DATABASES: weakref.WeakSet[Database] = weakref.WeakSet()
-_READING: dict[bool, dict[str, object]] = {
-    True: {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},
-    False: {"sqlite_reading": True},
+class _Beginnings(NamedTuple):
+    """With which statement a transaction begins that writes, that only reads, or that is a single statement."""
+
+    writing: str
+    reading: str
+    single: str
+
+
+_BEGINNINGS = {
+    True: _Beginnings("BEGIN ISOLATION LEVEL READ COMMITTED", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", ""),
+    False: _Beginnings("BEGIN IMMEDIATE", "BEGIN", "BEGIN IMMEDIATE"),
 }
 
 
@@ -251,8 +288,6 @@ def _make_file(path: Path) -> None:
 
 
 def _prepare_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
-    # The driver would begin transactions by its own rules; `_begin_sqlite` does it by ours.
-    connection.isolation_level = None
     cursor = connection.cursor()
     for pragma in PRAGMAS:
         cursor.execute(pragma)
@@ -261,12 +296,16 @@ def _prepare_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) ->
 
 def _prepare_postgres(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
     connection.cursor().execute(f"SET idle_in_transaction_session_timeout = '{SILENCE}s'")
-    connection.commit()
+    # For what is a transaction by itself, whatever the server's own default may be.
+    connection.cursor().execute("SET default_transaction_isolation = 'read committed'")
 
 
-def _begin_sqlite(connection: Connection) -> None:
-    reading = connection.get_execution_options().get("sqlite_reading", False)
-    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+def _begin(connection: Connection) -> None:
+    beginning = connection.get_execution_options()["beginning"]
+    if beginning:
+        cursor = connection.connection.cursor()
+        cursor.execute(beginning)
+        cursor.close()
 
 
 def _note_use(_connection: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
@@ -279,7 +318,6 @@ def _ask_after_rest(connection: DBAPIConnection, entry: ConnectionPoolEntry, _pr
         return
     try:
         connection.cursor().execute("")
-        connection.rollback()
     except Exception as error:
         raise DisconnectionError from error
 

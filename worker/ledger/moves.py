@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, and_, func, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, select, update
 
 from rules.errors import BadInput, MoveRefused
 from rules.lifecycle import FORCIBLE, MOVES, OPEN, Outcome, Reason, State, StepState, Verdict
@@ -30,6 +30,7 @@ from worker.ledger.database import Database, Lock, lock
 from worker.ledger.notices import note_parked
 from worker.ledger.rows import (
     EVERYTHING,
+    LOST,
     Claim,
     Head,
     Hold,
@@ -45,6 +46,7 @@ from worker.ledger.rows import (
 )
 from worker.ledger.tables import accounts, credentials, jobs, secrets, steps
 from worker.ledger.tables import joined as counted_beside
+from worker.ledger.together import Write, change
 
 BACK = "goes_back"
 """The option of a rotation that a person turned round."""
@@ -88,6 +90,13 @@ MATTER = (
 REQUEST = ("ticket", "owner", "cause", "queue", "priority")
 """For what reason it was asked, and how urgently: told by the first row and by every join."""
 ENDED_STEP = f"step {StepState.INTENDED}→{StepState.DONE}"
+_ADVANCES = {
+    (False, False): sql.ADVANCE,
+    (False, True): sql.ADVANCE_STEP,
+    (True, False): sql.ADVANCE_UNLESS_HELD,
+    (True, True): sql.ADVANCE_STEP_UNLESS_HELD,
+}
+"""How a claimed row is changed; by whether a hold speaks against it, and whether a step's end is written as well."""
 LEARNED = frozenset({"provider_id", "subject", "expires_at", "alive_at", "alive_where", "dead_at"})
 """What a step may teach about its credential."""
 
@@ -261,19 +270,35 @@ def claim(db: Database, job_id: str, *, lease: float, worker: str) -> Claim | No
 
     Steps whose answer was never written down become `lost` here: whoever left them is gone.
     """
+    with db.single() as conn:
+        taken = _claim(db, conn, job_id, lease, worker, trial=False)
+    if taken is not None:
+        return taken
+    # It may be the one job with which an account is tried again that was left alone.
     with db.begin() as conn:
         at = db.now()
-        # Of two that come at once, the second waits for the row's lock and then finds that it is due no more.
-        row, trial = conn.execute(sql.LOCK_DUE_JOB, {"this": job_id, "moment": at}).mappings().one_or_none(), False
-        if row is None:
-            row, trial = _on_trial(conn, job_id, at, lease), True
+        account = conn.scalar(sql.TRY_ACCOUNT, {"this": job_id, "moment": at, "trial_until": at + _micros(lease)})
+        if account is None:
+            return None
+        taken = _claim(db, conn, job_id, lease, worker, trial=True)
+        if taken is None:
+            conn.execute(sql.GIVE_TRIAL_BACK, {"this": account, "moment": at})
+    return taken
+
+
+def _claim(db: Database, conn: Connection, job_id: str, lease: float, worker: str, *, trial: bool) -> Claim | None:
+    """Read the job, and take it as it was read; of two that come at once, the second finds that it is due no more."""
+    find, take = (sql.TRIAL_JOB, sql.TAKE_TRIAL) if trial else (sql.DUE_JOB, sql.TAKE)
+    while True:
+        at = db.now()
+        due = {"this": job_id, "moment": at}
+        row = conn.execute(find, due).one_or_none()
         if row is None:
             return None
-        troubled = trial or bool(row["troubled"])
-        job = job_of({name: value for name, value in row.items() if name != "troubled"})
+        job, found, troubled = reads.claimable(conn, row)
         permit(job.state, State.RUNNING)
-        last, lost = _lose_intended(conn, job.id, at) if job.fence else (0, ())
         taken_over = job.state is State.RUNNING
+        lost = tuple(step.number for step in found.steps if step.state is StepState.INTENDED)
         changes: dict[str, Any] = {
             "state": State.RUNNING,
             "fence": job.fence + 1,
@@ -291,31 +316,18 @@ def claim(db: Database, job_id: str, *, lease: float, worker: str) -> Claim | No
             fence=job.fence + 1,
             lost=lost or None,
         )
-        conn.execute(sql.CHANGE_JOB, {"this": job.id, **changes, **_head(told)})
-        audit.write(conn, told)
-        counters.add(conn, Counter.WORKERS_LOST, int(taken_over))
-        job = replace(job, **changes, **_head(told))
-        found = reads.surroundings(conn, job)
+        rest = [audit.writing(told)]
+        if lost:
+            found = replace(found, steps=[step.lose(at) if step.number in lost else step for step in found.steps])
+            rest.append(Write(sql.LOSE_STEPS, {"this": job.id, **LOST, "ended_at": at}))
+        if taken_over:
+            rest.append(counters.counting(conn.dialect.name, Counter.WORKERS_LOST, 1))
+        if change(conn, Write(take, {**due, "my_head": job.audit_number, **changes, **_head(told)}), *rest):
+            break
     until = at + _micros(lease)
-    return Claim(job, found, worker, lease, job.fence, until, told.head, last, lost, troubled, trial)
-
-
-def _on_trial(conn: Connection, job_id: str, at: int, lease: float) -> RowMapping | None:
-    """The same for the one job with which an account is tried again that was left alone. No row is locked before."""
-    account = conn.scalar(sql.TRY_ACCOUNT, {"this": job_id, "moment": at, "trial_until": at + _micros(lease)})
-    if account is None:
-        return None
-    row = conn.execute(sql.LOCK_TRIAL_JOB, {"this": job_id, "moment": at}).mappings().one_or_none()
-    if row is None:
-        conn.execute(sql.GIVE_TRIAL_BACK, {"this": account, "moment": at})
-    return row
-
-
-def _lose_intended(conn: Connection, job: str, at: int) -> tuple[int, tuple[int, ...]]:
-    """The number of the last step, and of those that were intended and have no answer: these are lost from now on."""
-    lost = tuple(sorted(conn.scalars(sql.LOSE_STEPS, {"this": job, "moment": at})))
-    last: int | None = conn.scalar(sql.LAST_STEP, {"this": job})
-    return last or 0, lost
+    job = replace(job, **changes, **_head(told))
+    last = found.steps[-1].number if found.steps else 0
+    return Claim(job, found, worker, lease, job.fence, until, told.head, last, lost, trial or troubled, trial)
 
 
 def intend(
@@ -336,15 +348,12 @@ def intend(
     returned, no such step gets past here.
     """
     number = claim.steps + 1
-    with db.begin() as conn:
-        if mutating:
-            lock(conn, Lock.HOLDS, shared=True)
+    with db.begin(sharing=Lock.HOLDS) if mutating else db.single() as conn:
         at = db.now()
         until = at + _micros(claim.lease if lease is None else lease)
         changes = {"lease_until": until, **({"acted": True} if mutating else {})}
         facts = {"step": number, "name": name, "purpose": purpose, "mutating": mutating}
         event = (at, f"step→{StepState.INTENDED}", facts)
-        told = _advance(db, conn, claim, changes, [event], claim.noted, unless_held=mutating)
         row = {
             "job": claim.job.id,
             "number": number,
@@ -357,7 +366,8 @@ def intend(
             "request": dict(request),
             "started_at": at,
         }
-        conn.execute(sql.ADD_STEP, row)
+        step = Write(sql.ADD_STEP, row)
+        told = _advance(conn, claim, changes, [event], claim.noted, [step], unless_held=mutating)
     claim.head, claim.lease_until, claim.steps, claim.noted = told.head, until, number, None
     return number
 
@@ -385,7 +395,9 @@ def note(db: Database, claim: Claim, number: int, **result: Any) -> None:
 def _record(db: Database, claim: Claim, noted: Noted, lease: float | None) -> None:
     with db.begin() as conn:
         until = db.now() + _micros(claim.lease if lease is None else lease)
-        told = _advance(db, conn, claim, {"lease_until": until}, [], noted)
+        told = _advance(conn, claim, {"lease_until": until}, [], noted)
+        stages.put(db, conn, claim.job, noted.staged, noted.at)
+        _keep(conn, noted.secrets, job=claim.job.id, credential=claim.job.credential)
     claim.head, claim.lease_until, claim.noted = told.head, until, None
 
 
@@ -418,15 +430,11 @@ def _noted(  # noqa: PLR0913 - a step's whole result
     return Noted(at, row, facts, learned, secrets, staged)
 
 
-def _end_step(db: Database, conn: Connection, claim: Claim, noted: Noted) -> None:
-    if conn.execute(sql.END_STEP, {"this": claim.job.id, **noted.row}).rowcount == 0:
-        raise MoveRefused(
-            f"step {noted.row['my_number']} of {claim.job.id} was not intended, or has its result already"
-        )
+def _ending(claim: Claim, noted: Noted) -> Iterator[Write]:
+    """What is written of a step's end beside the job and its chain."""
+    yield Write(sql.END_STEP, {"this": claim.job.id, **noted.row})
     if noted.learned:
-        conn.execute(sql.LEARN, {"this": claim.job.credential, **noted.learned})
-    stages.put(db, conn, claim.job, noted.staged, noted.at)
-    _keep(conn, noted.secrets, job=claim.job.id, credential=claim.job.credential)
+        yield Write(sql.LEARN, {"this": claim.job.credential, **noted.learned})
 
 
 def _learned(credential: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -507,14 +515,13 @@ def extend(db: Database, claim: Claim, lease: float, *, unless_held: bool = Fals
     """
     if claim.noted is not None:
         _record(db, claim, claim.noted, lease)
-    with db.begin() as conn:
+    with db.begin(sharing=Lock.HOLDS) if unless_held else db.single() as conn:
         move, extra = sql.CHANGE_MINE, {}
         if unless_held:
-            lock(conn, Lock.HOLDS, shared=True)
             move, extra = sql.CHANGE_MINE_UNLESS_HELD, {"my_connection": claim.job.connection}
         until = db.now() + _micros(lease)
         if conn.execute(move, {**_mine(claim), **extra, "lease_until": until}).rowcount == 0:
-            _locked_head(conn, claim)
+            _head_now(conn, claim)
             raise Held(_why_held(conn, claim.job.connection))
     claim.lease_until = until
 
@@ -531,47 +538,61 @@ def _leave(
 ) -> None:
     """End the claim by one move out of `running`."""
     permit(State.RUNNING, after)
-    with db.begin() as conn:
+    with db.single() if also is None else db.begin() as conn:
         at = db.now()
         stamps = {"ended_at": at} if after not in OPEN else {"not_before": at} if after is State.QUEUED else {}
         row = {"state": after, "lease_until": None, **stamps, **changes}
-        told = _advance(db, conn, claim, row, [(at, f"{State.RUNNING}→{after}", facts)], claim.noted)
-        _hasten(conn, claim.job.id, shred_by)
+        sooner = [] if shred_by is None else [_sooner(claim.job.id, shred_by)]
+        told = _advance(conn, claim, row, [(at, f"{State.RUNNING}→{after}", facts)], claim.noted, sooner)
         if also is not None:
             also(conn, at)
     claim.head, claim.noted = told.head, None
 
 
 def _advance(
-    db: Database,
     conn: Connection,
     claim: Claim,
     changes: Mapping[str, Any],
     events: Sequence[Event],
     noted: Noted | None,
+    also: Sequence[Write] = (),
     *,
     unless_held: bool = False,
 ) -> audit.Entry:
-    """Change the claimed row and add to its chain, or raise: ClaimLost, or Held where a hold may speak against it.
+    """Change the claimed row, add to its chain and write `also`, all of it or nothing; raises ClaimLost, or Held.
 
     What was noted goes before, so that one UPDATE moves the head past all of it.
     """
-    # At first with the head as our last write left it: nobody else writes to this chain, except who joins the job.
-    # Where the count is 0 somebody did, or took the job over, or there is a hold; the lock tells which.
-    move, extra = sql.ADVANCE, {}
+    move = _ADVANCES[unless_held, noted is not None]
+    extra: dict[str, Any] = {}
     if unless_held:
-        move, extra = sql.ADVANCE_UNLESS_HELD, {"my_connection": claim.job.connection}
-    events = events if noted is None else [(noted.at, ENDED_STEP, noted.facts), *events]
-    for find_head in (_remembered_head, _locked_head):
-        head = find_head(conn, claim)
+        extra |= {"my_connection": claim.job.connection}
+    ending: list[Write] = []
+    if noted is not None:
+        events = [(noted.at, ENDED_STEP, noted.facts), *events]
+        extra |= {"my_number": noted.row["my_number"]}
+        ending = list(_ending(claim, noted))
+    # At first with the head as our last write left it: nobody else writes to this chain, except who joins the job.
+    # Where nothing was changed, somebody did, or took the job over, or there is a hold; a look tells which.
+    head = claim.head
+    while True:
         told = list(_tell(claim, head, events))
         row = {**changes, **_head(told[-1]), **_mine(claim), "my_head": head.number, **extra}
-        if conn.execute(move, row).rowcount:
-            audit.write(conn, *told)
-            if noted is not None:
-                _end_step(db, conn, claim, noted)
+        if change(conn, Write(move, row), *map(audit.writing, told), *ending, *also):
             return told[-1]
-    raise Held(_why_held(conn, claim.job.connection))
+        there = _head_now(conn, claim)
+        if there == head:
+            raise _refused(conn, claim, noted)
+        head = there
+
+
+def _refused(conn: Connection, claim: Claim, noted: Noted | None) -> MoveRefused | Held:
+    """Why nothing was changed, though the job is the claim's and nothing has happened to it."""
+    if noted is not None:
+        number = noted.row["my_number"]
+        if not conn.scalar(sql.IS_INTENDED, {"this": claim.job.id, "my_number": number}):
+            return MoveRefused(f"step {number} of {claim.job.id} was not intended, or has its result already")
+    return Held(_why_held(conn, claim.job.connection))
 
 
 def _tell(claim: Claim, head: Head, events: Iterable[Event]) -> Iterator[audit.Entry]:
@@ -581,13 +602,9 @@ def _tell(claim: Claim, head: Head, events: Iterable[Event]) -> Iterator[audit.E
         yield told
 
 
-def _remembered_head(_conn: Connection, claim: Claim) -> Head:
-    return claim.head
-
-
-def _locked_head(conn: Connection, claim: Claim) -> Head:
+def _head_now(conn: Connection, claim: Claim) -> Head:
     """The head as it is, or ClaimLost where the fence has moved on or the job is not running any more."""
-    row = conn.execute(sql.LOCK_HEAD, _mine(claim)).one_or_none()
+    row = conn.execute(sql.HEAD, _mine(claim)).one_or_none()
     if row is None:
         raise _lost(claim)
     return Head(row.audit_number, row.audit_hash)
@@ -857,7 +874,11 @@ def shred(db: Database, limit: int) -> int:
 def _hasten(conn: Connection, job: str, shred_by: int | None) -> None:
     """Bring the end of a job's secrets forward; never put it off."""
     if shred_by is not None:
-        conn.execute(sql.HASTEN, {"this": job, "sooner": shred_by, "shred_by": shred_by})
+        conn.execute(*_sooner(job, shred_by))
+
+
+def _sooner(job: str, shred_by: int) -> Write:
+    return Write(sql.HASTEN, {"this": job, "sooner": shred_by, "shred_by": shred_by})
 
 
 # ── pieces ────────────────────────────────────────────────────────────────────────────────────────────────────────────

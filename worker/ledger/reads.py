@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, func, select, tuple_, union
+from sqlalchemy import Connection, Row, RowMapping, Select, func, select, tuple_, union
 
 from rules.lifecycle import OPEN, Intent, State, Verdict
 from worker.errors import UnknownJob
@@ -144,11 +144,14 @@ def credential(db: Database, credential_id: str) -> Credential:
         return _credential(conn, credential_id)
 
 
-def surroundings(conn: Connection, claimed: Job) -> Surroundings:
-    """What belongs to a job that is being claimed, in the transaction that claims it."""
-    # Nothing was done yet under the first fence.
-    done = _steps(conn, claimed.id) if claimed.fence > 1 else []
-    return Surroundings(_credential(conn, claimed.credential), _secrets(conn, claimed.id), done)
+def claimable(conn: Connection, row: Row[Any]) -> tuple[Job, Surroundings, bool]:
+    """A job that is about to be claimed, what belongs to it, and whether its account has failed lately."""
+    names, width = tables.jobs.c.keys(), len(tables.jobs.c)
+    job = job_of(dict(zip(names, row[:width], strict=True)))
+    credential = credential_of(dict(zip(tables.credentials.c.keys(), row[width:-1], strict=True)))
+    # Nothing was done yet before the first claim.
+    done = _steps(conn, job.id) if job.fence else []
+    return job, Surroundings(credential, _secrets(conn, job.id), done), bool(row.troubled)
 
 
 def _steps(conn: Connection, job_id: str) -> list[Step]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from sqlalchemy import RowMapping
@@ -191,6 +191,14 @@ class Ring(NamedTuple):
         return " ".join(filter(None, (self.rule, self.intent.value, self.batch)))
 
 
+LOST: Mapping[str, Any] = {
+    "state": StepState.LOST,
+    "outcome": Outcome.LOST,
+    "says": "its worker was gone before the answer was written down; nobody knows what the provider did",
+}
+"""What a step comes to whose answer was never written down."""
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """A row of `steps`. `retry_after` is in seconds, as it was recorded."""
@@ -211,6 +219,10 @@ class Step:
     retry_after: float | None
     started_at: int
     ended_at: int | None
+
+    def lose(self, at: int) -> Step:
+        """The same when its worker is gone."""
+        return replace(self, **LOST, ended_at=at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -399,7 +411,7 @@ class TargetRow:
 # ── from the database's words ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def credential_of(row: RowMapping) -> Credential:
+def credential_of(row: Row) -> Credential:
     """A row of `credentials`, its stage spelled."""
     return Credential(**{**row, "stage": None if row["stage"] is None else Stage(row["stage"])})
 

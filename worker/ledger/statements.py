@@ -31,7 +31,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from rules.lifecycle import CLOSED, OPEN, Outcome, State, StepState
+from rules.lifecycle import CLOSED, OPEN, State, StepState
 from worker.ledger.rows import EVERYTHING, SealedSecret
 from worker.ledger.tables import accounts, batches, credentials, jobs, secrets, steps
 
@@ -99,16 +99,20 @@ def put_hold(dialect: str) -> Executable:
 # ── jobs ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 ITS = jobs.c.id == THIS
-MINE = and_(ITS, jobs.c.fence == bindparam("my_fence"), jobs.c.state == State.RUNNING)
-"""Whether the job is still the claim's: a lease that ran out harms nothing until somebody took the job over."""
-AS_REMEMBERED = and_(MINE, jobs.c.audit_number == bindparam("my_head"))
-
 LOCK_JOB = locking(select(jobs).where(ITS))
 BROKEN = exists().where(accounts.c.connection == jobs.c.account, accounts.c.broken_until.is_not(None))
 """Whether a job's account is left alone, or has to be tried before anything goes on there."""
 TROUBLED = exists().where(accounts.c.connection == jobs.c.account, accounts.c.failures > 0).label("troubled")
-LOCK_DUE_JOB = locking(select(jobs, TROUBLED).where(ITS, is_due(MOMENT), ~BROKEN))
-LOCK_TRIAL_JOB = locking(select(jobs).where(ITS, is_due_by_itself(MOMENT)))
+MINE = and_(ITS, jobs.c.fence == bindparam("my_fence"), jobs.c.state == State.RUNNING)
+"""Whether the job is still the claim's: a lease that ran out harms nothing until somebody took the job over."""
+HEAD_IS_MINE = jobs.c.audit_number == bindparam("my_head")
+"""Whether nothing has happened to the job since it was read: everything that does adds to its chain."""
+WITH_CREDENTIAL = select(jobs, credentials, TROUBLED).join(credentials, credentials.c.id == jobs.c.credential)
+BEGINS = and_(ITS, is_due(MOMENT), ~BROKEN)
+BEGINS_TRIAL = and_(ITS, is_due_by_itself(MOMENT))
+DUE_JOB, TRIAL_JOB = WITH_CREDENTIAL.where(BEGINS), WITH_CREDENTIAL.where(BEGINS_TRIAL)
+"""What is to be claimed, with its credential and whether its account has failed lately."""
+TAKE, TAKE_TRIAL = update(jobs).where(BEGINS, HEAD_IS_MINE), update(jobs).where(BEGINS_TRIAL, HEAD_IS_MINE)
 TRY_ACCOUNT = (
     update(accounts)
     .where(
@@ -129,31 +133,24 @@ LOCK_OPEN_JOB = locking(
         jobs.c.state.in_(sorted(OPEN)),
     )
 )
-LOCK_HEAD = locking(select(jobs.c.audit_number, jobs.c.audit_hash).where(MINE))
+HEAD = select(jobs.c.audit_number, jobs.c.audit_hash).where(MINE)
 CHANGE_JOB = update(jobs).where(ITS)
 CHANGE_MINE = update(jobs).where(MINE)
 CHANGE_MINE_UNLESS_HELD = update(jobs).where(MINE, ~is_held(MY_CONNECTION))
-ADVANCE = update(jobs).where(AS_REMEMBERED)
-ADVANCE_UNLESS_HELD = update(jobs).where(AS_REMEMBERED, ~is_held(MY_CONNECTION))
+ADVANCE = update(jobs).where(MINE, HEAD_IS_MINE)
+ADVANCE_UNLESS_HELD = ADVANCE.where(~is_held(MY_CONNECTION))
 
 # ── steps ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 ADD_STEP = insert(steps)
-END_STEP = update(steps).where(
+INTENDED = and_(
     steps.c.job == THIS, steps.c.number == bindparam("my_number"), steps.c.state == StepState.INTENDED
 )
-LOSE_STEPS = (
-    update(steps)
-    .where(steps.c.job == THIS, steps.c.state == StepState.INTENDED)
-    .values(
-        state=StepState.LOST,
-        outcome=Outcome.LOST,
-        says="its worker was gone before the answer was written down; nobody knows what the provider did",
-        ended_at=MOMENT,
-    )
-    .returning(steps.c.number)
-)
-LAST_STEP = select(func.max(steps.c.number)).where(steps.c.job == THIS)
+END_STEP = update(steps).where(INTENDED)
+IS_INTENDED = select(exists().where(INTENDED))
+ADVANCE_STEP = ADVANCE.where(exists().where(INTENDED))
+ADVANCE_STEP_UNLESS_HELD = ADVANCE_UNLESS_HELD.where(exists().where(INTENDED))
+LOSE_STEPS = update(steps).where(steps.c.job == THIS, steps.c.state == StepState.INTENDED)
 STEPS_OF_JOB = select(steps).where(steps.c.job == THIS).order_by(steps.c.number)
 
 # ── credentials and secrets ───────────────────────────────────────────────────────────────────────────────────────────

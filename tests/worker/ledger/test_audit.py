@@ -148,14 +148,14 @@ def test_writers_at_once(db: Database) -> None:
 def test_edited_content(db: Database, claim: Claim) -> None:
     """Another content under the old hash."""
     row, row_hash = get(db, claim, 3)
-    put(db, claim, 3, row.replace(b"w1", b"w2"), row_hash)
+    put(db, claim, 3, row.replace(b'"w1"', b'"w2"'), row_hash)
     assert [(claim.job.id, 3, Fault.EDITED)] == found(db)
 
 
 def test_edited_content_and_hash(db: Database, claim: Claim) -> None:
     """Another content with a hash that fits it: the next row does not follow."""
     row, _ = get(db, claim, 3)
-    row = row.replace(b"w1", b"w2")
+    row = row.replace(b'"w1"', b'"w2"')
     put(db, claim, 3, row, audit.link(get(db, claim, 2)[1], row))
     assert [(claim.job.id, 4, Fault.EDITED)] == found(db)
 
