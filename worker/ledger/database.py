@@ -151,7 +151,9 @@ class Database:
         if not self.on_postgres:
             return engine
         if what not in self._sharers:
-            beginning = f"{_BEGINNINGS[True].writing}; SELECT pg_advisory_xact_lock_shared({ADVISORY_SPACE}, {int(what)})"
+            beginning = (
+                f"{_BEGINNINGS[True].writing}; SELECT pg_advisory_xact_lock_shared({ADVISORY_SPACE}, {int(what)})"
+            )
             self._sharers[what] = engine.execution_options(beginning=beginning)
         return self._sharers[what]
 
@@ -204,6 +206,8 @@ class _NoTurn:
 
 
 _DATABASES: weakref.WeakSet[Database] = weakref.WeakSet()
+
+
 class _Beginnings(NamedTuple):
     """With which statement a transaction begins that writes, that only reads, or that is a single statement."""
 

@@ -103,7 +103,7 @@ LEARNED = frozenset({"provider_id", "subject", "expires_at", "alive_at", "alive_
 Event = tuple[int, str, Mapping[str, Any]]
 """One row of a job's chain: the moment, what happened, and what is told of it."""
 Also = Callable[[Connection, int], None]
-"""What else is written in the transaction that ends a claim; it is given the moment."""
+"""What else is written in the transaction that ends a claim, its credential being locked; it is given the moment."""
 
 
 def permit(before: State, after: State) -> None:
@@ -542,8 +542,11 @@ def _leave(
         at = db.now()
         stamps = {"ended_at": at} if after not in OPEN else {"not_before": at} if after is State.QUEUED else {}
         row = {"state": after, "lease_until": None, **stamps, **changes}
+        # Of a credential that a step has taught something the row is locked already, and only one write may touch it.
+        knows = claim.noted is not None and claim.noted.learned
+        locks = [] if also is None or knows else [Write(sql.LOCK_CREDENTIAL, {"this": claim.job.credential})]
         sooner = [] if shred_by is None else [_sooner(claim.job.id, shred_by)]
-        told = _advance(conn, claim, row, [(at, f"{State.RUNNING}→{after}", facts)], claim.noted, sooner)
+        told = _advance(conn, claim, row, [(at, f"{State.RUNNING}→{after}", facts)], claim.noted, [*locks, *sooner])
         if also is not None:
             also(conn, at)
     claim.head, claim.noted = told.head, None

@@ -19,8 +19,9 @@ from rules.units import SECOND
 from worker.ledger import moves
 from worker.ledger.database import Database, Lock, lock
 from worker.ledger.rows import Job, NewJob, SealedSecret, Submitted
-from worker.ledger.statements import MOMENT, SEALED, THIS, among, locking
+from worker.ledger.statements import MOMENT, SEALED, THIS, among
 from worker.ledger.tables import credentials, jobs, rechecks, secrets
+from worker.ledger.together import Write, write
 
 DAY = 86_400 * SECOND
 FAMILY = frozenset({Intent.REVOKE, Intent.RECHECK, Intent.RESTORE})
@@ -28,11 +29,11 @@ FAMILY = frozenset({Intent.REVOKE, Intent.RECHECK, Intent.RESTORE})
 AT_WORK = FAMILY - {Intent.RECHECK} | {Intent.ROTATE}
 """While a job of such an intent is at work, what a look would find is of no meaning."""
 # Built once, since they run at the end of every job; the parameters are named as in `statements`.
-LOCK_CREDENTIAL = locking(select(credentials.c.id).where(credentials.c.id == THIS))
 ITS_FAMILY = select(jobs.c.id).where(jobs.c.credential == THIS, jobs.c.intent.in_(among(FAMILY)))
 RELEASE = update(secrets).where(
     secrets.c.job.in_(ITS_FAMILY.where(jobs.c.state.not_in(among(OPEN)))),
-    secrets.c.shredded_at.is_(None),
+    # Not by the date of shredding, whose index holds everything that is sealed.
+    secrets.c.ciphertext.is_not(None),
     secrets.c.shred_by > MOMENT,
 )
 KEEP_UNTIL = update(secrets).where(secrets.c.id == THIS).values(shred_by=bindparam("shred_by", type_=BigInteger))
@@ -83,10 +84,11 @@ class Watch:
         return [{"kind": due.kind, "due": due.at} for due in self.series]
 
     def begin(self, conn: Connection, at: int, *, job: Job) -> None:
-        """Replace the credential's series by this one, and keep what its looks need."""
-        conn.execute(LOCK_CREDENTIAL, {"this": job.credential})
-        _keep_sealed(conn, job.credential, self, at)
-        _stop(conn, job.credential, at)
+        """Replace the credential's series by this one, and keep what its looks need. The credential is locked."""
+        keeps = _to_keep(conn, job.credential, self, at)
+        write(conn, _releasing(job.credential, at), _stopping(job.credential, at))
+        if keeps:
+            conn.execute(KEEP_UNTIL, keeps)
         add = {"credential": job.credential, "after": job.id, "lapsed_at": self.lapsed_at}
         _add(conn, [{**add, "kind": due.kind, "due": due.at} for due in self.series])
 
@@ -95,8 +97,10 @@ class Watch:
 
 
 def end_look(conn: Connection, at: int, *, job: Job, found: Found) -> None:
-    """Write down what a look came to. What came back is looked at no further, and what lapsed is due to be repeated."""
-    conn.execute(LOCK_CREDENTIAL, {"this": job.credential})
+    """Write down what a look came to. What came back is looked at no further, and what lapsed is due to be repeated.
+
+    The credential is locked.
+    """
     asked = select(rechecks).where(rechecks.c.job == job.id, rechecks.c.kind == Kind.LOOK)
     rows = conn.execute(asked.order_by(rechecks.c.number)).mappings().all()
     open_ones = and_(rechecks.c.job == job.id, rechecks.c.ended_at.is_(None))
@@ -108,29 +112,30 @@ def end_look(conn: Connection, at: int, *, job: Job, found: Found) -> None:
             again = {"credential": job.credential, "after": latest.after, "lapsed_at": latest.lapsed_at}
             _add(conn, [{**again, "kind": Kind.AGAIN, "due": at, "incident": job.id}])
     elif not _is_watched(conn, job.credential):
-        release(conn, job.credential, at)
+        # The last look was taken.
+        conn.execute(*_releasing(job.credential, at))
 
 
-def release(conn: Connection, credential: str, at: int) -> None:
-    """The last look was taken: what it needed is to be shredded. What an open job was given stays its own."""
-    conn.execute(RELEASE, {"this": credential, "moment": at, "shred_by": at})
-
-
-def _keep_sealed(conn: Connection, credential: str, watch: Watch, at: int) -> None:
-    """Keep the newest secret of each kind that a look needs, never longer than it may be kept at all; no other."""
+def _to_keep(conn: Connection, credential: str, watch: Watch, at: int) -> list[dict[str, Any]]:
+    """The newest secret of each kind that a look needs, and until when: never longer than it may be kept at all."""
     if not watch.kinds:
-        release(conn, credential, at)
-        return
+        return []
     newest = {row.kind: row for row in _sealed(conn, credential, at) if row.kind in watch.kinds}
-    release(conn, credential, at)
-    dates = [{"this": row.id, "shred_by": min(watch.until, row.created_at + watch.within)} for row in newest.values()]
-    if dates:
-        conn.execute(KEEP_UNTIL, dates)
+    return [{"this": row.id, "shred_by": min(watch.until, row.created_at + watch.within)} for row in newest.values()]
+
+
+def _releasing(credential: str, at: int) -> Write:
+    """What looks needed is to be shredded. What an open job was given stays its own."""
+    return Write(RELEASE, {"this": credential, "moment": at, "shred_by": at})
+
+
+def _stopping(credential: str, at: int) -> Write:
+    """End the rows of a credential for which no job was started."""
+    return Write(STOP, {"this": credential, "ended_at": at})
 
 
 def _stop(conn: Connection, credential: str, at: int) -> None:
-    """End the rows of a credential for which no job was started."""
-    conn.execute(STOP, {"this": credential, "ended_at": at})
+    conn.execute(*_stopping(credential, at))
 
 
 def _add(conn: Connection, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -143,9 +143,7 @@ ADVANCE_UNLESS_HELD = ADVANCE.where(~is_held(MY_CONNECTION))
 # ── steps ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 ADD_STEP = insert(steps)
-INTENDED = and_(
-    steps.c.job == THIS, steps.c.number == bindparam("my_number"), steps.c.state == StepState.INTENDED
-)
+INTENDED = and_(steps.c.job == THIS, steps.c.number == bindparam("my_number"), steps.c.state == StepState.INTENDED)
 END_STEP = update(steps).where(INTENDED)
 IS_INTENDED = select(exists().where(INTENDED))
 ADVANCE_STEP = ADVANCE.where(exists().where(INTENDED))
@@ -165,6 +163,7 @@ FILL_GAPS = LEARN.values(
     provider_id=func.coalesce(credentials.c.provider_id, bindparam("its_provider_id", type_=String)),
     subject=func.coalesce(credentials.c.subject, bindparam("its_subject", type_=String)),
 )
+LOCK_CREDENTIAL = locking(select(credentials.c.id).where(credentials.c.id == THIS))
 CREDENTIAL = select(credentials).where(credentials.c.id == THIS)
 SEALED = tuple(column for column in secrets.c if column.name in SealedSecret.__slots__)
 """What of a secret's row belongs to the envelope."""
@@ -172,6 +171,6 @@ SECRETS_OF_JOB = select(*SEALED).where(secrets.c.job == THIS).order_by(secrets.c
 KEEP = insert(secrets)
 HAS_SECRETS = select(exists().where(secrets.c.job == THIS, secrets.c.ciphertext.is_not(None)))
 HASTEN = update(secrets).where(
-    secrets.c.job == THIS, secrets.c.shred_by > bindparam("sooner"), secrets.c.shredded_at.is_(None)
+    secrets.c.job == THIS, secrets.c.shred_by > bindparam("sooner"), secrets.c.ciphertext.is_not(None)
 )
 """Bring the end of a job's secrets forward; never put it off."""
