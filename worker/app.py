@@ -11,6 +11,7 @@ from typing import Any
 
 from celery import Celery
 from celery.signals import setup_logging
+from kombu.transport import TRANSPORT_ALIASES
 
 from rules.errors import RevoqError
 from worker.ledger.rows import URGENT
@@ -23,6 +24,8 @@ ROTATION = "rotation"
 __all__ = ["BULK", "ROTATION", "URGENT", "app", "configuration"]
 
 app = Celery("revoq", include=["worker.tasks"])
+# The settings name a transport too, but a URL goes before it.
+TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "worker.transport:Transport"))
 
 
 def configuration(chosen: Settings) -> dict[str, Any]:
@@ -39,6 +42,7 @@ def configuration(chosen: Settings) -> dict[str, Any]:
         "accept_content": ["json"],
         "task_default_queue": BULK,
         "task_create_missing_queues": True,
+        "worker_consumer": "worker.consumer:Teller",
         "worker_pool": "threads",
         "worker_concurrency": chosen.bulk_threads,
         "worker_prefetch_multiplier": 4,
