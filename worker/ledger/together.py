@@ -91,23 +91,33 @@ def _do(conn: Connection, write: Write) -> int:
 
 
 def _at_once(conn: Connection, writes: tuple[Write, ...], *, gated: bool) -> int:
+    """How many rows were changed by what counts: by the row that follows the first write, or by that one alone."""
     whole = _whole(conn.dialect, tuple((write.statement, tuple(write.values)) for write in writes), gated=gated)
     values = dict(whole.fixed)
     for name, place, key, process in whole.parameters:
         value = writes[place].values[key]
         values[name] = value if process is None else process(value)
-    return int(conn.exec_driver_sql(whole.text, values).one()[0])
+    return conn.exec_driver_sql(whole.text, values).rowcount
 
 
 @lru_cache(SHAPES)
 def _whole(dialect: Dialect, shape: tuple[tuple[Statement, tuple[str, ...]], ...], *, gated: bool) -> _Whole:
-    """One statement out of many: WITH moved AS (the first), then_1 AS (the second) … SELECT how many rows moved."""
+    """One statement out of many: WITH moved AS (the first), then_1 AS (the second) … and the one that counts at last.
+
+    That is an INSERT where there is one: it returns no rows, which would cost more than to count them.
+    """
+    statements = [statement for statement, _ in shape]
+    last = next((place for place, each in enumerate(statements) if isinstance(each, Insert)), len(shape) - 1)
+    locks = [_name(place) for place, each in enumerate(statements) if isinstance(each, Select)]
     fixed: dict[str, Any] = {}
     parameters: list[_Parameter] = []
-    parts, counted = [], []
+    parts, end = [], ""
     for place, (statement, names) in enumerate(shape):
-        leads = gated and place == 0
-        part = _leader(statement) if leads else _follower(statement, names, gated=gated)
+        if gated and place == 0:
+            part, called = _leader(statement, alone=len(shape) == 1), MOVED.name
+        else:
+            after = [MOVED.name] * gated + (locks if place == last else [])
+            part, called = _follower(statement, names, after), _name(place)
         columns = [name for name in names if name in statement.table.c] if isinstance(statement, Update) else None
         compiled = part.compile(dialect=dialect, column_keys=columns)
         if not isinstance(compiled, SQLCompiler):
@@ -122,24 +132,27 @@ def _whole(dialect: Dialect, shape: tuple[tuple[Statement, tuple[str, ...]], ...
                 value = compiled.params[name]
                 fixed[renamed[name]] = value if process is None else process(value)
         text = compiled.string % {name: f"%({new})s" for name, new in renamed.items()}
-        called = MOVED.name if leads else f"then_{place}"
-        parts.append(f"{called} AS ({text})")
-        if leads or isinstance(statement, Select):
-            # A SELECT that nobody asks is not done.
-            counted.append(f"(SELECT count(*) FROM {called})")  # noqa: S608 - names of our own
-    return _Whole(f"WITH {', '.join(parts)} SELECT {', '.join(counted) or '0'}", fixed, tuple(parameters))
+        if place == last:
+            end = text
+        else:
+            parts.append(f"{called} AS ({text})")
+    return _Whole(f"WITH {', '.join(parts)} {end}" if parts else end, fixed, tuple(parameters))
 
 
-def _leader(statement: Statement) -> ClauseElement:
+def _name(place: int) -> str:
+    return f"then_{place}"
+
+
+def _leader(statement: Statement, *, alone: bool) -> ClauseElement:
     if not isinstance(statement, Update):
         raise TypeError(f"an UPDATE goes first, and not {type(statement).__name__}")
-    return statement.returning(literal_column("1"))
+    return statement if alone else statement.returning(literal_column("1"))
 
 
-def _follower(statement: Statement, names: tuple[str, ...], *, gated: bool) -> ClauseElement:
-    """The same, where it is gated done only if the first statement has changed its row."""
+def _follower(statement: Statement, names: tuple[str, ...], after: list[str]) -> ClauseElement:
+    """The same, done once for each row of what it comes `after`."""
     if isinstance(statement, Insert):
         # A parameter of an INSERT must not be called like one of its columns.
         row = select(*(bindparam(f"{NEW}{name}", type_=statement.table.c[name].type) for name in names))
-        return statement.from_select(names, row.select_from(MOVED) if gated else row)
-    return statement.where(exists(select(literal_column("1")).select_from(MOVED))) if gated else statement
+        return statement.from_select(names, row.select_from(*map(table, after)))
+    return statement.where(*(exists(select(literal_column("1")).select_from(table(name))) for name in after))
