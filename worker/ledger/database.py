@@ -6,6 +6,7 @@ that another one was there first. On PostgreSQL writes are READ COMMITTED, and r
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import threading
@@ -80,7 +81,6 @@ class Database:
 
         It begins with the shared lock `sharing`, where one is named.
         """
-        # Threads of one process queue here: SQLite's own waiting is polling, which starves some of many threads.
         with self._turn:
             engine = self._writer() if sharing is None else self._sharer(sharing)
             with engine.begin() as connection:
@@ -130,7 +130,10 @@ class Database:
         self._engine: Engine | None = None
         self._sharers: dict[Lock, Engine] = {}
         self._opening = threading.Lock()
-        self._turn = _NoTurn() if self.on_postgres else threading.RLock()
+        inherited_turn = getattr(self, "_turn", None)
+        if inherited_turn is not None:
+            inherited_turn.close()
+        self._turn = _NoTurn() if self.on_postgres else _Turn(Path(f"{self.url.database}-turn"))
         self._measured: int | None = None
         self._offset = 0
 
@@ -197,12 +200,51 @@ class Database:
         self._measured = after
 
 
+class _Turn:
+    """Where all who write to one SQLite file queue: its own waiting is polling, which starves some of many.
+
+    Threads wait for a lock, and processes for a lock on a file, which ends with whoever holds it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._threads = threading.RLock()
+        self._file: int | None = None
+        self._depth = 0
+
+    def __enter__(self) -> None:
+        self._threads.acquire()
+        try:
+            if self._depth == 0:
+                if self._file is None:
+                    _make_folder(self._path)
+                    self._file = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+                fcntl.flock(self._file, fcntl.LOCK_EX)
+            self._depth += 1
+        except BaseException:
+            self._threads.release()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        if self._depth == 0 and self._file is not None:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+        self._threads.release()
+
+    def close(self) -> None:
+        """Let go of the file in a forked child: the parent has it still."""
+        if self._file is not None:
+            os.close(self._file)
+
+
 class _NoTurn:
-    """Stands where SQLite has a lock: PostgreSQL's writers wait for rows only."""
+    """Stands where SQLite has a queue: PostgreSQL's writers wait for rows only."""
 
     def __enter__(self) -> None: ...
 
     def __exit__(self, *_: object) -> None: ...
+
+    def close(self) -> None: ...
 
 
 _DATABASES: weakref.WeakSet[Database] = weakref.WeakSet()
@@ -287,8 +329,12 @@ def _checked(url: str) -> URL:
 
 def _make_file(path: Path) -> None:
     """Create the file and its folder for the owner alone; SQLite gives its two companions the file's mode."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_folder(path)
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+
+
+def _make_folder(path: Path) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def _prepare_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
