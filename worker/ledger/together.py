@@ -7,7 +7,7 @@ function, gets them one after the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -46,19 +46,26 @@ class Write(NamedTuple):
 
 
 class _Parameter(NamedTuple):
-    """Where one parameter of the whole gets its value: which write, and under which name there."""
+    """Where one parameter gets its value: from a write, by its place and a name there; or it is always the same."""
 
     name: str
     place: int
-    key: str
+    key: str | None
+    fixed: Any
     process: Callable[[Any], Any] | None
+
+    def value(self, writes: Sequence[Write]) -> Any:
+        """What the driver gets."""
+        if self.key is None:
+            return self.fixed
+        value = writes[self.place].values[self.key]
+        return value if self.process is None else self.process(value)
 
 
 class _Whole(NamedTuple):
-    """One statement, the values that are always the same, and where the others come from."""
+    """One statement as the driver takes it, and its parameters in their order."""
 
     text: str
-    fixed: Mapping[str, Any]
     parameters: tuple[_Parameter, ...]
 
 
@@ -87,17 +94,24 @@ def write(conn: Connection, *writes: Write) -> None:
 
 def _do(conn: Connection, write: Write) -> int:
     """How many rows it has changed. Whoever writes to SQLite is alone, and has no row to lock."""
-    return 0 if isinstance(write.statement, Select) else conn.execute(write.statement, write.values).rowcount
+    if isinstance(write.statement, Select):
+        return 0
+    one = _one(conn.dialect, write.statement, tuple(write.values))
+    return conn.exec_driver_sql(one.text, tuple(each.value((write,)) for each in one.parameters)).rowcount
 
 
 def _at_once(conn: Connection, writes: tuple[Write, ...], *, gated: bool) -> int:
     """How many rows were changed by what counts: by the row that follows the first write, or by that one alone."""
     whole = _whole(conn.dialect, tuple((write.statement, tuple(write.values)) for write in writes), gated=gated)
-    values = dict(whole.fixed)
-    for name, place, key, process in whole.parameters:
-        value = writes[place].values[key]
-        values[name] = value if process is None else process(value)
-    return conn.exec_driver_sql(whole.text, values).rowcount
+    return conn.exec_driver_sql(whole.text, {each.name: each.value(writes) for each in whole.parameters}).rowcount
+
+
+@lru_cache(SHAPES)
+def _one(dialect: Dialect, statement: Statement, names: tuple[str, ...]) -> _Whole:
+    """A statement by itself, for a driver that counts its parameters."""
+    compiled = _compile(dialect, statement, [name for name in names if name in _columns(statement)])
+    known = {each.name: each for each in _parameters(compiled, dialect, names, 0)}
+    return _Whole(compiled.string, tuple(known[name] for name in compiled.positiontup or ()))
 
 
 @lru_cache(SHAPES)
@@ -109,7 +123,6 @@ def _whole(dialect: Dialect, shape: tuple[tuple[Statement, tuple[str, ...]], ...
     statements = [statement for statement, _ in shape]
     last = next((place for place, each in enumerate(statements) if isinstance(each, Insert)), len(shape) - 1)
     locks = [_name(place) for place, each in enumerate(statements) if isinstance(each, Select)]
-    fixed: dict[str, Any] = {}
     parameters: list[_Parameter] = []
     parts, end = [], ""
     for place, (statement, names) in enumerate(shape):
@@ -118,25 +131,41 @@ def _whole(dialect: Dialect, shape: tuple[tuple[Statement, tuple[str, ...]], ...
         else:
             after = [MOVED.name] * gated + (locks if place == last else [])
             part, called = _follower(statement, names, after), _name(place)
-        columns = [name for name in names if name in statement.table.c] if isinstance(statement, Update) else None
-        compiled = part.compile(dialect=dialect, column_keys=columns)
-        if not isinstance(compiled, SQLCompiler):
-            raise TypeError(f"expected a statement, got {type(part).__name__}")
-        renamed = {name: f"{name}_{place}" for name in compiled.bind_names.values()}
-        for bind, name in compiled.bind_names.items():
-            key = name.removeprefix(NEW)
-            process = bind.type.dialect_impl(dialect).bind_processor(dialect)
-            if key in names:
-                parameters.append(_Parameter(renamed[name], place, key, process))
-            else:
-                value = compiled.params[name]
-                fixed[renamed[name]] = value if process is None else process(value)
-        text = compiled.string % {name: f"%({new})s" for name, new in renamed.items()}
+        sets = [name for name in names if name in _columns(statement)] if isinstance(statement, Update) else None
+        compiled = _compile(dialect, part, sets)
+        renamed = {}
+        for each in _parameters(compiled, dialect, names, place):
+            renamed[each.name] = f"%({each.name}_{place})s"
+            parameters.append(each._replace(name=f"{each.name}_{place}"))
+        text = compiled.string % renamed
         if place == last:
             end = text
         else:
             parts.append(f"{called} AS ({text})")
-    return _Whole(f"WITH {', '.join(parts)} {end}" if parts else end, fixed, tuple(parameters))
+    return _Whole(f"WITH {', '.join(parts)} {end}" if parts else end, tuple(parameters))
+
+
+def _compile(dialect: Dialect, part: ClauseElement, sets: Sequence[str] | None) -> SQLCompiler:
+    compiled = part.compile(dialect=dialect, column_keys=sets)
+    if not isinstance(compiled, SQLCompiler):
+        raise TypeError(f"expected a statement, got {type(part).__name__}")
+    return compiled
+
+
+def _parameters(compiled: SQLCompiler, dialect: Dialect, names: tuple[str, ...], place: int) -> Iterator[_Parameter]:
+    """Every parameter that a statement has, by the name that it has there."""
+    for bind, name in compiled.bind_names.items():
+        key = name.removeprefix(NEW)
+        process = bind.type.dialect_impl(dialect).bind_processor(dialect)
+        if key in names:
+            yield _Parameter(name, place, key, None, process)
+        else:
+            value = compiled.params[name]
+            yield _Parameter(name, place, None, value if process is None else process(value), None)
+
+
+def _columns(statement: Statement) -> Collection[str]:
+    return () if isinstance(statement, Select) else statement.table.c.keys()
 
 
 def _name(place: int) -> str:
