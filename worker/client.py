@@ -67,8 +67,7 @@ def send(
     `allowed` are the origins that may be asked at all, `local` those of them that may be on this machine or link.
     `reuse` False keeps a GET that changes something off a used connection.
     """
-    url = _pin(prepared, allowed)
-    origin = origin_of(url)
+    url, origin = _pin(prepared, allowed)
     near = frozenset(map(_settled, local))
     if proxy is not None and origin not in near:
         _refuse_written_address(url.host)
@@ -96,29 +95,38 @@ def send(
 
 def origin_of(url: httpx.URL | str) -> str:
     """`scheme://host[:port]` in one spelling: lower case, IDNA, no default port. Raises ExchangeError."""
+    return _origin(_parse(url))
+
+
+def _parse(url: httpx.URL | str) -> httpx.URL:
+    # Raised with none of the address: what is no URL may be a secret that got into the wrong field.
+    with contextlib.suppress(httpx.InvalidURL, UnicodeError, ValueError):
+        return httpx.URL(url)
+    raise ExchangeError(Trouble.HOST, sent=False, says=NO_ADDRESS)
+
+
+def _origin(url: httpx.URL) -> str:
     try:
-        parsed = httpx.URL(url)
-        host = parsed.raw_host.decode("ascii")
-        port = parsed.port
+        host, port = url.raw_host.decode("ascii"), url.port
     except (httpx.InvalidURL, UnicodeError, ValueError):
-        parsed, host, port = httpx.URL(), "", None
-    if parsed.scheme not in DEFAULT_PORTS or not host:
-        # Raised with none of the address: what is no URL may be a secret that got into the wrong field.
-        raise ExchangeError(Trouble.HOST, sent=False, says="expected an address with http:// or https:// and a host")
+        host, port = "", None
+    if url.scheme not in DEFAULT_PORTS or not host:
+        raise ExchangeError(Trouble.HOST, sent=False, says=NO_ADDRESS)
     name = f"[{host}]" if ":" in host else host
-    return f"{parsed.scheme}://{name}" + (f":{port}" if port not in {None, DEFAULT_PORTS[parsed.scheme]} else "")
+    return f"{url.scheme}://{name}" + (f":{port}" if port not in {None, DEFAULT_PORTS[url.scheme]} else "")
 
 
+NO_ADDRESS = "expected an address with http:// or https:// and a host"
 _settled = lru_cache(maxsize=1024)(origin_of)
 """The same for addresses of settings and rules, which are few; a request's own may hold a secret, and is not kept."""
 
 
-def _pin(prepared: Prepared, allowed: Collection[str]) -> httpx.URL:
+def _pin(prepared: Prepared, allowed: Collection[str]) -> tuple[httpx.URL, str]:
     """Parse the address once, with the parser that the request is sent with, and hold it against what is allowed."""
-    origin = origin_of(prepared.url.reveal())
+    url = _parse(prepared.url.reveal())
+    origin = _origin(url)
     if origin != _settled(prepared.origin) or origin not in map(_settled, allowed):
         raise ExchangeError(Trouble.HOST, sent=False, says=f"{origin} is not an address that this request may go to")
-    url = httpx.URL(prepared.url.reveal())
     if url.userinfo:
         raise ExchangeError(
             Trouble.HOST, sent=False, says=f"an address at {origin} must not carry a user or a password"
@@ -128,7 +136,7 @@ def _pin(prepared: Prepared, allowed: Collection[str]) -> httpx.URL:
         for name, value in prepared.headers.items()
     ):
         raise ExchangeError(Trouble.HOST, sent=False, says=f"the Host header names another host than {origin}")
-    return url
+    return url, origin
 
 
 METADATA = tuple(
@@ -227,8 +235,8 @@ def _read(client: Client, prepared: Prepared, url: httpx.URL, exchange: Exchange
         headers=_headers(prepared, exchange),
         content=None if prepared.body is None else prepared.body.reveal().encode(),
     )
-    response = client.http.send(request, auth=_auth(prepared.digest), follow_redirects=False)
-    return Answer(response.status_code, dict(response.headers), response.content)
+    with contextlib.closing(client.send(request, prepared.digest)) as response:
+        return Answer(response.status_code, dict(response.headers), response.read())
 
 
 def _headers(prepared: Prepared, exchange: Exchange) -> list[tuple[str, str]]:
@@ -243,13 +251,6 @@ def _headers(prepared: Prepared, exchange: Exchange) -> list[tuple[str, str]]:
 
 def _is_header(value: str) -> bool:
     return all(" " <= character <= "~" or character == "\t" for character in value) and value == value.strip()
-
-
-def _auth(digest: tuple[Secret, Secret] | None) -> httpx.Auth:
-    if digest is None:
-        # Not None: httpx would then look into the URL for a user and a password.
-        return httpx.Auth()
-    return httpx.DigestAuth(digest[0].reveal().encode(), digest[1].reveal().encode())
 
 
 TROUBLES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], Trouble, str], ...] = (
@@ -287,8 +288,9 @@ class Client:
     def __init__(self, proxy: str | None, trust: ssl.SSLContext | None) -> None:
         """Open nothing yet. Without `trust` it can ask in the clear only."""
         self._network = Network()
+        self._transport = Transport(self._network, proxy, trust)
         self.http = httpx.Client(
-            transport=Transport(self._network, proxy, trust),
+            transport=self._transport,
             cookies=http.cookiejar.CookieJar(policy=NoCookies()),
             headers={"user-agent": "revoq"},
             follow_redirects=False,
@@ -304,6 +306,13 @@ class Client:
             yield
         finally:
             self._network.exchange = None
+
+    def send(self, request: httpx.Request, digest: tuple[Secret, Secret] | None) -> httpx.Response:
+        """The answer, its body not read yet. What httpx does around a request is needed by Digest alone: to ask twice."""
+        if digest is None:
+            return self._transport.handle_request(request)
+        auth = httpx.DigestAuth(digest[0].reveal().encode(), digest[1].reveal().encode())
+        return self.http.send(request, auth=auth, follow_redirects=False)
 
 
 class NoCookies(http.cookiejar.DefaultCookiePolicy):
