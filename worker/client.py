@@ -308,7 +308,7 @@ class Client:
             self._network.exchange = None
 
     def send(self, request: httpx.Request, digest: tuple[Secret, Secret] | None) -> httpx.Response:
-        """The answer, its body not read yet. What httpx does around a request is needed by Digest alone: to ask twice."""
+        """The answer, its body not read yet. What httpx does around a request only Digest needs: to ask twice."""
         if digest is None:
             return self._transport.handle_request(request)
         auth = httpx.DigestAuth(digest[0].reveal().encode(), digest[1].reveal().encode())
