@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, and_, exists, func, insert, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, and_, exists, func, insert, or_, select
 
 from worker.ledger import heads
 from worker.ledger.chain import GENESIS, PAGE, Fault, Finding, canonical, link, parsed
@@ -232,14 +232,14 @@ class _Chain:
     open_ended: bool = False
     broken: bool = False
 
-    def follow(self, row: RowMapping) -> Finding | None:
+    def follow(self, number: int, at: int, row: bytes, row_hash: str) -> Finding | None:
         """Look at the next row; after the first wrong one the rest cannot be judged."""
         if self.broken:
             return None
-        wrong = self._wrong(row)
+        wrong = self._wrong(number, at, row, row_hash)
         self.broken = wrong is not None
-        self.head = Head(row["number"], row["hash"])
-        return Finding(self.job, row["number"], *wrong) if wrong is not None else None
+        self.head = Head(number, row_hash)
+        return Finding(self.job, number, *wrong) if wrong is not None else None
 
     def close(self) -> Finding | None:
         """Compare where the rows end with where the job says they do."""
@@ -256,19 +256,19 @@ class _Chain:
             return Finding(self.job, self.end.number + 1, Fault.INSERTED, says)
         return Finding(self.job, last, Fault.EDITED, "the job remembers another hash for this row")
 
-    def _wrong(self, row: RowMapping) -> tuple[Fault, str] | None:
-        number, expected = row["number"], self.head.number + 1
+    def _wrong(self, number: int, at: int, row: bytes, row_hash: str) -> tuple[Fault, str] | None:
+        expected = self.head.number + 1
         if number < expected:
             return Fault.INSERTED, f"a chain begins with row 1, and this is row {number}"
         if number > expected:
             return Fault.MISSING, f"the rows {expected} to {number - 1} before it are gone"
-        written = parsed(row["row"])
-        if written is None or written.get("at") != row["at"]:
+        written = parsed(row)
+        if written is None or written.get("at") != at:
             return Fault.EDITED, "its content is not what was written"
         if (written.get("job"), written.get("number")) != (self.job, number):
             place = f"row {written.get('number')} of {written.get('job')}"
             return Fault.MOVED, f"it was written as {place}: rows were inserted, removed or swapped"
-        if link(self.head.hash, row["row"]) != row["hash"]:
+        if link(self.head.hash, row) != row_hash:
             return (
                 Fault.EDITED,
                 "its hash does not follow from its content and the row before: one of the two was edited",
@@ -278,39 +278,37 @@ class _Chain:
 
 def _check_chains(conn: Connection, tally: Tally, *, ends: bool) -> Iterator[Finding]:
     chain: _Chain | None = None
-    for row in _rows_with_ends(conn):
-        if chain is None or chain.job != row["job"]:
+    for job, number, at, row, row_hash, end_number, end_hash in _rows_with_ends(conn):
+        if chain is None or chain.job != job:
             yield from _told(chain.close() if chain is not None else None)
-            end = Head(row["audit_number"], row["audit_hash"]) if row["audit_number"] is not None else None
-            begin = _where_it_was_cut(conn, row) if row["number"] > 1 else GENESIS
-            chain = _Chain(row["job"], end, begin, open_ended=row["job"] == GLOBAL or not ends)
+            end = Head(end_number, end_hash) if end_number is not None else None
+            begin = _where_it_was_cut(conn, job, number) if number > 1 else GENESIS
+            chain = _Chain(job, end, begin, open_ended=job == GLOBAL or not ends)
             tally.chains += 1
         tally.rows += 1
-        yield from _told(chain.follow(row))
+        finding = chain.follow(number, at, row, row_hash)
+        if finding is not None:
+            yield finding
     yield from _told(chain.close() if chain is not None else None)
 
 
-def _where_it_was_cut(conn: Connection, row: RowMapping) -> Head:
-    """The last row before this one, where it left with an archive: its seal remembers its hash."""
-    number = row["number"] - 1
-    before = and_(seals.c.job == row["job"], seals.c.audit_number == number, has_left())
+def _where_it_was_cut(conn: Connection, job: str, first: int) -> Head:
+    """The last row before the `first` that is there, where it left with an archive: its seal remembers its hash."""
+    number = first - 1
+    before = and_(seals.c.job == job, seals.c.audit_number == number, has_left())
     row_hash = conn.scalar(select(seals.c.hash).where(before))
     return Head(number, row_hash) if row_hash is not None else GENESIS
 
 
-def _rows_with_ends(conn: Connection) -> Iterator[RowMapping]:
-    """Every row in the order of the chains, page by page, with the end that its job remembers."""
+def _rows_with_ends(conn: Connection) -> Iterator[Row[*tuple[Any, ...]]]:
+    """Every row in the order of the chains, with the end that its job remembers."""
+    columns = (audit.c.job, audit.c.number, audit.c.at, audit.c.row, audit.c.hash)
     query = (
-        select(audit, jobs.c.audit_number, jobs.c.audit_hash)
+        select(*columns, jobs.c.audit_number, jobs.c.audit_hash)
         .outerjoin(jobs, jobs.c.id == audit.c.job)
         .order_by(audit.c.job, audit.c.number)
-        .limit(PAGE)
     )
-    page = conn.execute(query).mappings().all()
-    while page:
-        yield from page
-        behind = tuple_(audit.c.job, audit.c.number) > tuple_(page[-1]["job"], page[-1]["number"])
-        page = conn.execute(query.where(behind)).mappings().all()
+    yield from conn.execute(query.execution_options(yield_per=PAGE))
 
 
 def _check_bare_jobs(conn: Connection) -> Iterator[Finding]:
@@ -323,28 +321,25 @@ def _check_bare_jobs(conn: Connection) -> Iterator[Finding]:
 
 def _check_seals(conn: Connection, tally: Tally) -> Iterator[Finding]:
     """Walk the sequence; after the first wrong seal the rest cannot be judged, and is only counted."""
-    number, head = GENESIS
+    before, head = GENESIS
     broken = False
-    for row in _all_seals(conn):
+    for number, job, audit_number, row_hash, its_head in _all_seals(conn):
         tally.seals += 1
         if broken:
             continue
-        if row["number"] != number + 1:
-            fault = Fault.MISSING if row["number"] > number + 1 else Fault.INSERTED
-            broken, says = True, f"the seal before it is number {number}"
-            yield Finding("seals", row["number"], fault, says)
-        elif seal_link(head, row["job"], row["audit_number"], row["hash"]) != row["head"]:
+        if number != before + 1:
+            fault = Fault.MISSING if number > before + 1 else Fault.INSERTED
+            broken, says = True, f"the seal before it is number {before}"
+            yield Finding("seals", number, fault, says)
+        elif seal_link(head, job, audit_number, row_hash) != its_head:
             broken, says = True, "its head does not follow from what it seals and the seal before"
-            yield Finding("seals", row["number"], Fault.EDITED, says)
-        number, head = row["number"], row["head"]
+            yield Finding("seals", number, Fault.EDITED, says)
+        before, head = number, its_head
 
 
-def _all_seals(conn: Connection) -> Iterator[RowMapping]:
-    query = select(seals).order_by(seals.c.number).limit(PAGE)
-    page = conn.execute(query).mappings().all()
-    while page:
-        yield from page
-        page = conn.execute(query.where(seals.c.number > page[-1]["number"])).mappings().all()
+def _all_seals(conn: Connection) -> Iterator[Row[*tuple[Any, ...]]]:
+    columns = (seals.c.number, seals.c.job, seals.c.audit_number, seals.c.hash, seals.c.head)
+    yield from conn.execute(select(*columns).order_by(seals.c.number).execution_options(yield_per=PAGE))
 
 
 def _check_sealed_rows(conn: Connection) -> Iterator[Finding]:

@@ -55,7 +55,8 @@ def link(previous_hash: str, row: bytes) -> str:
 def parsed(row: bytes | str) -> dict[str, Any] | None:
     """What a row says, or None where it is not JSON or no object."""
     try:
-        found = json.loads(row)
+        # Told that it is UTF-8, since to find that out takes as long as to read it.
+        found = json.loads(row if isinstance(row, str) else row.decode("utf-8"))
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
