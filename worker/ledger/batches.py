@@ -6,24 +6,32 @@ What a single job's moves are is `moves`'. Every transaction here is short, sinc
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from random import shuffle
 from typing import Any
 
 from sqlalchemy import (
+    ARRAY,
+    Column,
     ColumnElement,
+    Compiled,
     Connection,
+    Dialect,
     RowMapping,
     Select,
+    String,
     and_,
+    bindparam,
     exists,
     func,
     insert,
     not_,
     or_,
     select,
+    true,
     update,
 )
 
@@ -46,6 +54,7 @@ SILENT_AFTER = 120 * SECOND
 AT_ONCE = 200
 """Jobs that one transaction of a cancellation moves."""
 KEPT = tuple(each.name for each in fields(SealedSecret))
+IS_OPEN = jobs.c.state.in_(sql.among(OPEN))
 LATELY = 300 * SECOND
 """The time over which the rate of a batch is measured."""
 
@@ -125,7 +134,7 @@ def stage(db: Database, batch: str, news: Sequence[NewJob]) -> Staged:
         if conn.execute(mine.values(beat_at=at)).rowcount == 0:
             raise MoveRefused(f"{batch} is open or loading no more: somebody paused or cancelled it")
         known = _credentials(db, conn, ordered, at)
-        there = _open_jobs(conn, list(known.values()))
+        there = _open_jobs(conn, {(known[_key(new)], new.connection, new.intent) for new in ordered})
         fresh, repeats, joins = [], 0, []
         for new in ordered:
             place = known[_key(new)], new.connection, new.intent
@@ -165,16 +174,57 @@ def _credentials(db: Database, conn: Connection, news: Sequence[NewJob], at: int
     once = {_key(new): new for new in news}.values()
     rows = [credential_row(db.new_id("cred"), new, new.rule, new.connection, at) for new in once]
     conn.execute(sql.insert_missing(conn.dialect.name, credentials), rows)
-    columns = (credentials.c.fingerprint, credentials.c.rule, credentials.c.connection, credentials.c.id)
-    about = select(*columns).where(credentials.c.fingerprint.in_({new.fingerprint for new in news}))
-    return {(row.fingerprint, row.rule, row.connection): row.id for row in conn.execute(about)}
+    known = (credentials.c.fingerprint, credentials.c.rule, credentials.c.connection)
+    found = _look_up(conn, known, {_key(new) for new in once}, credentials.c.id)
+    return {(fingerprint, rule, connection): id_ for fingerprint, rule, connection, id_ in found}
 
 
-def _open_jobs(conn: Connection, ids: Collection[str]) -> dict[tuple[str, str, str], str | None]:
-    """The batch of each job that is open for one of these credentials."""
-    columns = (jobs.c.credential, jobs.c.connection, jobs.c.intent, jobs.c.batch)
-    query = select(*columns).where(jobs.c.credential.in_(ids), jobs.c.state.in_(sorted(OPEN)))
-    return {(row.credential, row.connection, row.intent): row.batch for row in conn.execute(query)}
+def _open_jobs(conn: Connection, wanted: Collection[tuple[str, str, str]]) -> dict[tuple[str, str, str], str | None]:
+    """The batch of each job that is open for one of these credentials, over its connection and with its intent."""
+    same = (jobs.c.credential, jobs.c.connection, jobs.c.intent)
+    found = _look_up(conn, same, wanted, jobs.c.batch, IS_OPEN)
+    return {(credential, connection, intent): batch for credential, connection, intent, batch in found}
+
+
+def _look_up(
+    conn: Connection,
+    columns: Sequence[Column[Any]],
+    keys: Collection[tuple[str, ...]],
+    value: Column[Any],
+    *conditions: ColumnElement[bool],
+) -> Iterator[Sequence[Any]]:
+    """The keys that a table has, each with a value beside it; no two of its rows have the same key.
+
+    PostgreSQL is made to ask an index for one key after the other, and to plan that anew each time: while a table grows
+    its planner knows nothing of it, and would rather look at all that is open, or keep a plan that was for ten rows.
+    """
+    if conn.dialect.name == "postgresql":
+        arrays = {column.name: [str(key[place]) for key in keys] for place, column in enumerate(columns)}
+        compiled = _each(conn.dialect, tuple(columns), value, conditions)
+        driver: Any = conn.connection.cursor()
+        with driver as cursor:
+            yield from cursor.execute(compiled.string, compiled.construct_params(arrays), prepare=False)
+    else:
+        about = columns[0].in_({key[0] for key in keys})
+        for row in conn.execute(select(*columns, value).where(about, *conditions)):
+            if tuple(row[:-1]) in keys:
+                yield row
+
+
+@lru_cache
+def _each(
+    dialect: Dialect,
+    columns: tuple[Column[Any], ...],
+    value: Column[Any],
+    conditions: tuple[ColumnElement[bool], ...],
+) -> Compiled:
+    names = [column.name for column in columns]
+    arrays = (bindparam(name, type_=ARRAY(String)) for name in names)
+    wanted = func.unnest(*arrays).table_valued(*names, name="wanted").render_derived()
+    same = (column == wanted.c[column.name] for column in columns)
+    one = select(value).where(*same, *conditions).limit(1).lateral("one")
+    query = select(*wanted.c, one.c[value.name]).select_from(wanted.join(one, true()))
+    return query.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
 
 
 def _insert(
@@ -186,8 +236,7 @@ def _insert(
     openings = [(new, *moves.opening(db, new, known[_key(new)], at)) for new in news]
     # Asked afterwards instead of by RETURNING, with which many rows become one statement that is slow to write down.
     conn.execute(sql.insert_missing(conn.dialect.name, jobs), [row for _, _, row in openings])
-    mine = jobs.c.id.in_([row["id"] for _, _, row in openings])
-    inserted = set(conn.scalars(select(jobs.c.id).where(mine)))
+    inserted = {job for job, _ in _look_up(conn, (jobs.c.id,), {(row["id"],) for _, _, row in openings}, jobs.c.batch)}
     entries = [
         {"job": first.job, "number": first.number, "at": first.at, "row": first.row, "hash": first.hash}
         for _, first, _ in openings
