@@ -26,7 +26,7 @@ def run(bench: Bench, wanted: frozenset[str]) -> Findings:
     with bench.stand.rig() as rig:
         if "B5" in wanted:
             findings.add(_against_ideal(bench, rig, FIFTY, FAST, 750, Goal(0.85)))
-            findings.add(_against_ideal(bench, rig, FOUR, SLOW, 768, Goal(0.9)))
+            findings.add(_against_ideal(bench, rig, FOUR, SLOW, 1536, Goal(0.9)))
             findings.plots.append(_concurrency(bench, rig))
             findings.plots.append(_latency(bench, rig))
         if "B9" in wanted:

@@ -407,7 +407,9 @@ def kept_files(settings: Settings) -> list[Path]:
     found = private_files(settings)
     config, database = config_file(settings), sqlite_file(settings)
     found += [config] if config is not None else []
-    found += [database.with_name(database.name + part) for part in ("-wal", "-shm")] if database is not None else []
+    found += (
+        [database.with_name(database.name + part) for part in ("-wal", "-shm", "-turn")] if database is not None else []
+    )
     return list(dict.fromkeys(found))
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import stat
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +20,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
 
-from tests.worker.ledger.samples import at_once, claimed, column, execute, new_job
+from tests.worker.ledger.samples import at_once, claimed, column, execute, findings, new_job
 from worker.errors import SchemaMismatch, SettingsError
 from worker.ledger import moves
 from worker.ledger.database import Database, check, upgrade
@@ -305,3 +307,27 @@ def test_bad_url(url: str) -> None:
     with pytest.raises(SettingsError, match=r"database_url: expected postgresql://") as caught:
         Database(url)
     assert "s3cret" not in str(caught.value)
+
+
+def test_writers_of_one_file_queue(sqlite_url: str) -> None:
+    """A writer in another process waits as long as the one before it, and for nobody who was killed meanwhile."""
+    database = Database(sqlite_url)
+    upgrade(database)
+    told, tells = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with database.begin():
+            os.write(tells, b"x")
+            time.sleep(60)
+        os._exit(0)
+    os.read(told, 1)
+    waiting = threading.Thread(target=moves.submit, args=(database, new_job()), daemon=True)
+    waiting.start()
+    waiting.join(0.3)
+    assert waiting.is_alive()
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    waiting.join(30)
+    assert not waiting.is_alive()
+    assert findings(database) == []
+    database.dispose()

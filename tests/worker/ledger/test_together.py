@@ -1,0 +1,184 @@
+"""Writes that belong together, on both databases: all of them or none, each with its own values, in few messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, event, select
+
+from rules.lifecycle import Outcome, State, StepState
+from tests.worker.ledger.samples import at_once, claimed, column, findings, looked, new_job, new_secret
+from worker.ledger import batches, moves, reads
+from worker.ledger import statements as sql
+from worker.ledger.database import Database
+from worker.ledger.rows import Claim
+from worker.ledger.tables import credentials, jobs, steps
+from worker.ledger.together import Write, change, write
+
+MANY = 300
+"""Rows enough for a look at all of them to be seen."""
+
+
+def says(claim: Claim, text: str, fence: int | None = None) -> Write:
+    """The sentence of a claimed job, as long as the fence is the claim's."""
+    return Write(
+        sql.CHANGE_MINE, {"this": claim.job.id, "my_fence": claim.fence if fence is None else fence, "says": text}
+    )
+
+
+def step(claim: Claim, number: int, **changes: Any) -> Write:
+    """A step that was intended."""
+    row = {
+        "job": claim.job.id,
+        "number": number,
+        "drive": 1,
+        "fence": claim.fence,
+        "name": "probe",
+        "purpose": "before",
+        "mutating": False,
+        "state": StepState.INTENDED,
+        "request": {"method": "GET", "url": "https://example.com/%(this)s?a=100%&b=:c"},
+        "started_at": 1,
+        "taken": None,
+    }
+    return Write(sql.ADD_STEP, {**row, **changes})
+
+
+def test_all_follow_the_first(db: Database) -> None:
+    """Every write has values of its own, also under one name; JSON, a per cent sign and nothing stay what they are."""
+    claim = claimed(db)
+    with db.begin() as conn:
+        learn = Write(sql.LEARN, {"this": claim.job.credential, "subject": "50 % of %s"})
+        lock = Write(sql.LOCK_CREDENTIAL, {"this": claim.job.credential})
+        done = change(conn, says(claim, "first"), step(claim, 1), step(claim, 2, request={}), learn)
+        assert (done, change(conn, says(claim, "second"), step(claim, 3), lock)) == (True, True)
+    first, second, third = reads.steps(db, claim.job.id)
+    assert (column(db, claim.job.id, "says"), second.request, third.number) == ("second", {}, 3)
+    assert first.request == {"method": "GET", "url": "https://example.com/%(this)s?a=100%&b=:c"}
+    assert (first.taken, first.state) == (None, StepState.INTENDED)
+    assert reads.credential(db, claim.job.credential).subject == "50 % of %s"
+
+
+def test_none_follows_where_nothing_was_changed(db: Database) -> None:
+    """Another fence: not one of the others is done."""
+    claim = claimed(db)
+    with db.single() as conn:
+        learn = Write(sql.LEARN, {"this": claim.job.credential, "subject": "ben"})
+        assert not change(conn, says(claim, "nobody's", fence=7), step(claim, 1), learn)
+        assert not change(conn, says(claim, "nobody's", fence=7))
+    assert (column(db, claim.job.id, "says"), reads.steps(db, claim.job.id)) == (None, [])
+    assert reads.credential(db, claim.job.credential).subject is None
+
+
+def test_nothing_is_kept_where_one_fails(db: Database) -> None:
+    """A step that is there already: the job's own change is gone with it, also where no transaction was begun."""
+    claim = claimed(db)
+    looked(db, claim)
+    for scope in (db.begin, db.single):
+        with pytest.raises(Exception, match=r"(?i)unique"), scope() as conn:
+            change(conn, says(claim, "half"), step(claim, 1))
+    assert column(db, claim.job.id, "says") is None
+
+
+def test_each_without_a_first(db: Database) -> None:
+    """Writes that nothing decides about are all done."""
+    one, other = claimed(db), claimed(db)
+    with db.begin() as conn:
+        write(conn, says(one, "one"), says(other, "other"), says(one, "nobody's", fence=9))
+    assert [column(db, claim.job.id, "says") for claim in (one, other)] == ["one", "other"]
+
+
+def test_only_an_update_goes_first(postgres_url: str) -> None:
+    """An INSERT would not tell whether there was anything to change."""
+    database = Database(postgres_url)
+    with pytest.raises(TypeError, match="an UPDATE goes first, and not Insert"), database.begin() as conn:
+        change(conn, Write(sql.ADD_STEP, {"job": "j"}), Write(sql.ADD_STEP, {"job": "j"}))
+    database.dispose()
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_look_is_one_message(db: Database) -> None:
+    """What a step came to and what comes next is one statement, which is a transaction by itself."""
+    claim = claimed(db)
+    with db.begin() as conn:
+        engine = conn.engine
+    sent: list[str] = []
+
+    def note(_conn: Connection, _cursor: object, statement: str, *_: object) -> None:
+        sent.append(statement)
+
+    event.listen(engine, "before_cursor_execute", note)
+    number = moves.intend(db, claim, name="read", purpose="read", mutating=False, request={})
+    moves.note(db, claim, number, outcome=Outcome.OK, says="it answered", credential={"subject": "ben"})
+    moves.wait(db, claim, db.now(), "later")
+    event.remove(engine, "before_cursor_execute", note)
+    assert [statement.split()[0] for statement in sent] == ["WITH", "WITH"]
+    assert (column(db, claim.job.id, "state"), findings(db)) == (State.WAITING, [])
+
+
+def test_who_joins_does_not_lose_the_claim(db: Database) -> None:
+    """A submission that joins moves the head of the chain: the claim's next write finds the new one, in any number."""
+    new = new_job()
+    claim = claimed(db, new)
+    for _ in range(3):
+        results = at_once(
+            *[lambda: moves.submit(db, new).joined] * 3,
+            lambda: moves.intend(db, claim, name="read", purpose="read", mutating=True, request={}),
+        )
+        assert results[:3] == [True] * 3
+        moves.record(db, claim, results[3], outcome=Outcome.OK, says="it answered")
+    assert ([each.number for each in reads.steps(db, claim.job.id)], findings(db)) == ([1, 2, 3], [])
+
+
+def test_one_of_many_claims(db: Database) -> None:
+    """Bells that were doubled: the job is read by all, and taken by one."""
+    for _ in range(5):
+        job = moves.submit(db, new_job()).job_id
+        claims = at_once(*[lambda job=job: moves.claim(db, job, lease=60, worker="w") for _ in range(6)])
+        assert [claim.fence for claim in claims if claim is not None] == [1]
+    assert findings(db) == []
+
+
+# ── what is looked at ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def looks_at(conn: Connection, table: str) -> int:
+    """How many rows of a table this transaction has read, by an index or by going through it."""
+    found = conn.exec_driver_sql(
+        "SELECT seq_tup_read + coalesce(idx_tup_fetch, 0) FROM pg_stat_xact_user_tables WHERE relname = %s", (table,)
+    )
+    return int(found.scalar_one())
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_load_does_not_look_at_what_is_open(db: Database) -> None:
+    """Each step of it costs the same, however much was loaded, by a connection that has seen the tables empty."""
+    batch = batches.begin(db, name="leavers.csv", source="s", actor="ada").id
+    for _ in range(12):
+        batches.stage(db, batch, [new_job() for _ in range(MANY // 12)])
+    with db.begin() as conn:
+        wanted = conn.execute(select(jobs.c.credential, jobs.c.connection, jobs.c.intent).limit(5)).all()
+        before = looks_at(conn, "jobs")
+        assert len(batches._open_jobs(conn, {tuple(row) for row in wanted})) == 5  # noqa: SLF001 - one look of many
+        assert looks_at(conn, "jobs") - before < MANY / 3
+        known = (credentials.c.fingerprint, credentials.c.rule, credentials.c.connection)
+        keys = {tuple(row) for row in conn.execute(select(*known).limit(5))}
+        before = looks_at(conn, "credentials")
+        assert len(list(batches._look_up(conn, known, keys, credentials.c.id))) == 5  # noqa: SLF001 - as above
+        assert looks_at(conn, "credentials") - before < MANY / 3
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_an_end_does_not_look_at_all_that_is_sealed(db: Database) -> None:
+    """What a job's end shreds is found by its job, though the dates of everything that is sealed have an index."""
+    batch = batches.begin(db, name="leavers.csv", source="s", actor="ada").id
+    for _ in range(3):
+        batches.stage(db, batch, [new_job(secrets=[new_secret(10**18)]) for _ in range(MANY // 3)])
+    claim = claimed(db, new_job(secrets=[new_secret(10**18)]))
+    with db.begin() as conn:
+        before = looks_at(conn, "secrets")
+        write(conn, Write(sql.HASTEN, {"this": claim.job.id, "sooner": 5, "shred_by": 5}))
+        assert looks_at(conn, "secrets") - before <= 3
+        assert conn.execute(select(steps)).all() == []
+    assert [secret.shred_by for secret in reads.secrets_of(db, claim.job.id)] == [5]
