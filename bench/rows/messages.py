@@ -30,8 +30,8 @@ PROMISES = (
     (r"rechecks|credentials", "2: what is known of the credential, and when it is looked at again"),
     (r"batches|joined", "3: the gate of its batch"),
 )
-PART = re.compile(r"(?:^|AS \(|\) )((?:INSERT INTO|UPDATE|DELETE FROM|SELECT) \w+)")
-"""Where a statement begins, or one of those that are sent together as one."""
+PART = re.compile(r"(?:(?:^|AS \(|\) )(?:INSERT INTO|UPDATE|DELETE FROM)|^SELECT) \w+")
+"""Where a statement begins, or one of the writes that are sent together as one."""
 
 
 def run(bench: Bench, _wanted: frozenset[str]) -> Findings:
@@ -89,7 +89,8 @@ def _listening(rig: Rig) -> Iterator[tuple[list[str], list[str]]]:
     commits: list[str] = []
 
     def note(_connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
-        statements.append(statement)
+        if not statement.startswith("BEGIN"):
+            statements.append(statement)
 
     def count(_connection: Connection) -> None:
         commits.append("commit")

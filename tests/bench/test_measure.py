@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bench.measure import Goal, Line, interleave, middle, ratios
-from bench.rows.messages import promise_of
+from bench.rows.messages import promises_of
 from bench.rows.table import GROUPS, ROWS
 from bench.soak import Sample, judge, parts
 
@@ -110,4 +110,15 @@ class TestSoak:
 )
 def test_a_statement_is_told_by_what_it_writes(statement: str, promise: str) -> None:
     """What it only looks at on the way does not count."""
-    assert promise_of(statement).startswith(f"{promise}:")
+    (told,) = promises_of(statement)
+    assert told.startswith(f"{promise}:")
+
+
+def test_statements_in_one_are_told_one_by_one() -> None:
+    """What a transaction writes at once keeps as many promises as it has parts."""
+    whole = (
+        "WITH moved AS (UPDATE jobs SET says=%(says_0)s WHERE jobs.id = %(this_0)s RETURNING 1), "
+        "then_2 AS (UPDATE steps SET state=%(state_2)s WHERE EXISTS (SELECT 1 FROM moved)) "
+        "INSERT INTO audit (job) SELECT %(new_job_1)s FROM moved"
+    )
+    assert [told[0] for told in promises_of(whole)] == ["3", "4", "6"]

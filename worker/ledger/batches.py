@@ -43,7 +43,7 @@ from worker.ledger import audit, moves
 from worker.ledger import statements as sql
 from worker.ledger.accounts import LimitsOf, unlimited
 from worker.ledger.bells import is_silent, ring_fairly
-from worker.ledger.database import Database, Lock, lock
+from worker.ledger.database import Database, Lock, lock, planned_anew
 from worker.ledger.notices import note
 from worker.ledger.rows import Count, NewJob, Ring, SealedSecret, credential_row, job_of
 from worker.ledger.tables import audit as audit_rows
@@ -201,9 +201,9 @@ def _look_up(
     if conn.dialect.name == "postgresql":
         arrays = {column.name: [str(key[place]) for key in keys] for place, column in enumerate(columns)}
         compiled = _each(conn.dialect, tuple(columns), value, conditions)
-        driver: Any = conn.connection.cursor()
-        with driver as cursor:
-            yield from cursor.execute(compiled.string, compiled.construct_params(arrays), prepare=False)
+        with planned_anew(conn):
+            found = conn.exec_driver_sql(compiled.string, compiled.construct_params(arrays)).all()
+        yield from found
     else:
         about = columns[0].in_({key[0] for key in keys})
         for row in conn.execute(select(*columns, value).where(about, *conditions)):

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -271,6 +271,18 @@ def lock(connection: Connection, what: Lock, *, shared: bool = False) -> None:
         connection.execute(text(f"SELECT {name}(:space, :what)"), {"space": ADVISORY_SPACE, "what": int(what)})
 
 
+@contextmanager
+def planned_anew(connection: Connection) -> Iterator[None]:
+    """Have PostgreSQL plan what is executed here for the tables as they are, and keep no plan of it."""
+    driver: Any = connection.connection.driver_connection
+    usual = driver.prepare_threshold
+    driver.prepare_threshold = None
+    try:
+        yield
+    finally:
+        driver.prepare_threshold = usual
+
+
 def upgrade(database: Database) -> None:
     """Bring the tables to the version that this code works with; two at once wait for each other."""
     # Alembic takes a tenth of a second to load, and only whoever upgrades needs it.
@@ -353,9 +365,7 @@ def _prepare_postgres(connection: DBAPIConnection, _entry: ConnectionPoolEntry) 
 def _begin(connection: Connection) -> None:
     beginning = connection.get_execution_options()["beginning"]
     if beginning:
-        cursor = connection.connection.cursor()
-        cursor.execute(beginning)
-        cursor.close()
+        connection.exec_driver_sql(beginning)
 
 
 def _note_use(_connection: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
