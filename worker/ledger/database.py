@@ -211,6 +211,7 @@ class _Turn:
         self._threads = threading.RLock()
         self._file: int | None = None
         self._depth = 0
+        self._closing: weakref.finalize[..., Any] | None = None
 
     def __enter__(self) -> None:
         self._threads.acquire()
@@ -219,6 +220,7 @@ class _Turn:
                 if self._file is None:
                     _make_folder(self._path)
                     self._file = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+                    self._closing = weakref.finalize(self, os.close, self._file)
                 fcntl.flock(self._file, fcntl.LOCK_EX)
             self._depth += 1
         except BaseException:
@@ -233,8 +235,8 @@ class _Turn:
 
     def close(self) -> None:
         """Let go of the file in a forked child: the parent has it still."""
-        if self._file is not None:
-            os.close(self._file)
+        if self._closing is not None:
+            self._closing()
 
 
 class _NoTurn:
