@@ -6,38 +6,42 @@ import json
 import threading
 from base64 import b64decode
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from celery import Celery
-from celery.contrib.testing.worker import start_worker
 from kombu.transport import redis as stock
 
+from tests.acceptance.system import CELERY, QUIET, ROOT
 from tests.servers.broker import Broker
+from tests.servers.process import Process
 from worker import transport
-from worker.app import configuration
-from worker.settings import load_settings
 
 TASKS = 40
 
 
 @pytest.fixture
 def app(shared_redis: Broker) -> Iterator[Celery]:
-    """An application with a worker's own configuration, and one task that does nothing."""
+    """The application of a process that sends to the worker."""
+    shared_redis.flushall()
     made = Celery("test", broker=shared_redis.url, set_as_current=False)
-    made.conf.update({**configuration(load_settings({})), "broker_url": shared_redis.url, "worker_concurrency": 4})
-
-    @made.task(name="nothing")  # type: ignore[untyped-decorator]
-    def nothing() -> None:
-        """Nothing."""
-
     yield made
     made.close()
 
 
-def test_events_leave_together(app: Celery, shared_redis: Broker) -> None:
-    """Every task's three events arrive, in far fewer messages, the last ones before the worker is gone."""
-    shared_redis.flushall()
+@pytest.fixture
+def worker(tmp_path: Path, shared_redis: Broker) -> Iterator[Process]:
+    """A worker in a process of its own, whose signals are nobody else's."""
+    environ = {"IDLE_BROKER": shared_redis.url, "PYTHONPATH": str(ROOT)}
+    command = [*CELERY, "-A", "tests.worker.idle_app", "worker", *QUIET, "-l", "info", "-n", "idle@test", "-c", "4"]
+    with Process.start(command, log=tmp_path / "worker.log", cwd=ROOT, env=environ) as process:
+        process.wait_until(lambda: "ready." in process.output())
+        yield process
+
+
+def test_events_leave_together(app: Celery, worker: Process, shared_redis: Broker) -> None:
+    """Every task's three events arrive, in far fewer messages."""
     done = threading.Semaphore(0)
     seen: list[list[dict[str, str]]] = []
 
@@ -58,8 +62,7 @@ def test_events_leave_together(app: Celery, shared_redis: Broker) -> None:
     assert ready.wait(10)
     for _ in range(TASKS):
         app.send_task("nothing", queue="bulk")
-    with start_worker(app, pool="threads", concurrency=4, perform_ping_check=False, queues=["bulk"]):
-        assert done.acquire(timeout=30)
+    assert done.acquire(timeout=60), worker.output()
 
     told = [(event["uuid"], event["type"]) for events in seen for event in events]
     assert len(told) == len(set(told)) == 3 * TASKS
