@@ -301,7 +301,8 @@ def choose(labels: Sequence[str], way: str) -> list[Edge]:
     """Every edge of a way, or a few with the decisive one; a transaction that is not committed leaves nothing."""
     numbers = range(1, len(labels) + 1)
     before = [Edge(number, When.BEFORE) for number in numbers]
-    after = [Edge(number, When.AFTER) for number in numbers if way != "database" or labels[number - 1] == "COMMIT"]
+    commits = ("COMMIT", "WITH moved")
+    after = [Edge(at, When.AFTER) for at in numbers if way != "database" or labels[at - 1].startswith(commits)]
     if ALL:
         return [*before, *after]
     decisive = [edge for edge in after if labels[edge.number - 1].startswith("POST")][-1:]

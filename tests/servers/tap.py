@@ -15,6 +15,8 @@ from tests.servers.trap import Trap, When
 STARTUP = 196608
 """The code of the one message without a type after which all have one."""
 CHUNK = 1 << 16
+WORDS = 9
+"""How much of a statement is told: enough to know which columns it sets first."""
 NOT_OURS = ("SELECT (extract(epoch",)
 """How a statement begins that comes with the time and not with the work."""
 
@@ -99,11 +101,13 @@ class Tap(BaseRequestHandler):
             back.join()
 
     def pass_on(self, server: socket.socket) -> None:
-        reader = Reader()
+        reader, last = Reader(), ""
         while chunk := self.request.recv(CHUNK):
             for message, label in reader.read(chunk):
                 if label and not label.startswith(NOT_OURS):
-                    number = self.trap.count(" ".join(label.split()[:3]))
+                    # A COMMIT is told with the last statement that it commits.
+                    last = f"{label} {last}" if label == "COMMIT" else " ".join(label.split()[:WORDS])
+                    number = self.trap.count(last)
                     if self.trap.springs(number, When.BEFORE):
                         return
                     self.doomed = number if self.trap.is_set_for(number, When.AFTER) else None

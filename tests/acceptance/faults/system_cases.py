@@ -329,6 +329,9 @@ def hold_in_transaction(rig: Rig, stage: Stage) -> None:
 def fill_disk(rig: Rig, _: Stage) -> None:
     with rig.full_disk():
         time.sleep(3.0)
+    # Without room for its log PostgreSQL stops by itself, and whoever watches over it starts it again.
+    if rig.postgres is not None and not rig.postgres.process.alive:
+        rig.postgres.start()
 
 
 def restore_yesterday(rig: Rig, stage: Stage) -> None:
@@ -356,6 +359,8 @@ def standing_still(rig: Rig) -> Iterator[None]:
         member.send_signal(signal.SIGCONT)
 
 
+INTENT = "WITH moved AS (UPDATE jobs SET acted="
+"""How the statement begins that writes down what a mutating request is about to do."""
 FAKETIME = frozenset({"faketime"})
 
 # ── the cases ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -453,15 +458,15 @@ DATABASE = [
     Case("PostgreSQL is not heard by one worker", "another one takes over, and late words change nothing",
          block("database", Towards.CLIENT), DEED, mend=heal("database"), needs=POSTGRES),
     Case("worker cut off within a transaction", "the server ends that, and another one takes over", hold_in_transaction,
-         Statement("COMMIT", skip=4), needs=POSTGRES),
+         Statement(INTENT, after=True), needs=POSTGRES),
     Case("connections to PostgreSQL reset before an intent is committed", "nothing has left", reset("database"),
-         Statement("COMMIT", skip=3), needs=POSTGRES),
+         Statement(f"COMMIT {INTENT}"), needs=POSTGRES),
     Case("connections to PostgreSQL reset after an intent was committed", "the provider is asked", reset("database"),
-         Statement("COMMIT", after=True, skip=3), needs=POSTGRES),
+         Statement(f"COMMIT {INTENT}", after=True), needs=POSTGRES),
     Case("worker killed before what it wrote is committed", "it was never written", kill_worker,
-         Statement("COMMIT", skip=6), needs=POSTGRES),
+         Statement(f"COMMIT {INTENT}", skip=2), needs=POSTGRES),
     Case("worker killed after what it wrote was committed", "the next one goes on from there", kill_worker,
-         Statement("COMMIT", after=True, skip=6), needs=POSTGRES),
+         Statement(f"COMMIT {INTENT}", after=True, skip=2), needs=POSTGRES),
     Case("the disk of PostgreSQL is full in the middle of a delete", "the next one asks", fill_disk, DEED,
          needs=POSTGRES | DISK),
     Case("yesterday's ledger in place of today's", "what is dead is not done again", restore_yesterday,
