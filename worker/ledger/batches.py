@@ -54,7 +54,6 @@ SILENT_AFTER = 120 * SECOND
 AT_ONCE = 200
 """Jobs that one transaction of a cancellation moves."""
 KEPT = tuple(each.name for each in fields(SealedSecret))
-IS_OPEN = jobs.c.state.in_(sql.among(OPEN))
 LATELY = 300 * SECOND
 """The time over which the rate of a batch is measured."""
 
@@ -182,7 +181,7 @@ def _credentials(db: Database, conn: Connection, news: Sequence[NewJob], at: int
 def _open_jobs(conn: Connection, wanted: Collection[tuple[str, str, str]]) -> dict[tuple[str, str, str], str | None]:
     """The batch of each job that is open for one of these credentials, over its connection and with its intent."""
     same = (jobs.c.credential, jobs.c.connection, jobs.c.intent)
-    found = _look_up(conn, same, wanted, jobs.c.batch, IS_OPEN)
+    found = _look_up(conn, same, wanted, jobs.c.batch, sql.IS_OPEN)
     return {(credential, connection, intent): batch for credential, connection, intent, batch in found}
 
 
@@ -237,11 +236,7 @@ def _insert(
     # Asked afterwards instead of by RETURNING, with which many rows become one statement that is slow to write down.
     conn.execute(sql.insert_missing(conn.dialect.name, jobs), [row for _, _, row in openings])
     inserted = {job for job, _ in _look_up(conn, (jobs.c.id,), {(row["id"],) for _, _, row in openings}, jobs.c.batch)}
-    entries = [
-        {"job": first.job, "number": first.number, "at": first.at, "row": first.row, "hash": first.hash}
-        for _, first, _ in openings
-        if first.job in inserted
-    ]
+    entries = [audit.writing(first).values for _, first, _ in openings if first.job in inserted]
     sealed = [
         {**{name: getattr(secret, name) for name in KEPT}, "job": first.job, "credential": known[_key(new)]}
         for new, first, _ in openings

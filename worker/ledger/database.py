@@ -266,11 +266,11 @@ _BEGINNINGS = {
 }
 
 
-def lock(connection: Connection, what: Lock, *, shared: bool = False) -> None:
+def lock(connection: Connection, what: Lock) -> None:
     """Wait until no other transaction does this; until the end of the transaction. A SQLite writer is alone anyway."""
     if connection.dialect.name == "postgresql":
-        name = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
-        connection.execute(text(f"SELECT {name}(:space, :what)"), {"space": ADVISORY_SPACE, "what": int(what)})
+        statement = text("SELECT pg_advisory_xact_lock(:space, :what)")
+        connection.execute(statement, {"space": ADVISORY_SPACE, "what": int(what)})
 
 
 @contextmanager

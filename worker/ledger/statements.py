@@ -99,6 +99,7 @@ def put_hold(dialect: str) -> Executable:
 # ── jobs ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 ITS = jobs.c.id == THIS
+IS_OPEN = jobs.c.state.in_(among(OPEN))
 LOCK_JOB = locking(select(jobs).where(ITS))
 BROKEN = exists().where(accounts.c.connection == jobs.c.account, accounts.c.broken_until.is_not(None))
 """Whether a job's account is left alone, or has to be tried before anything goes on there."""
@@ -130,7 +131,7 @@ LOCK_OPEN_JOB = locking(
         jobs.c.credential == THIS,
         jobs.c.connection == MY_CONNECTION,
         jobs.c.intent == bindparam("my_intent"),
-        jobs.c.state.in_(sorted(OPEN)),
+        IS_OPEN,
     )
 )
 HEAD = select(jobs.c.audit_number, jobs.c.audit_hash).where(MINE)

@@ -581,8 +581,7 @@ def test_hold_against_intentions(db: Database) -> None:
 def test_hold_waits_for_an_intention(postgres_url: str) -> None:
     """On PostgreSQL `hold_on` does not get past a transaction that saw no hold and is about to commit its intention."""
     one, other = Database(postgres_url), Database(postgres_url)
-    with one.begin() as intending, other.begin() as holding:
-        lock(intending, Lock.HOLDS, shared=True)
+    with one.begin(sharing=Lock.HOLDS), other.begin() as holding:
         holding.exec_driver_sql("SET LOCAL lock_timeout = '100ms'")
         with pytest.raises(DBAPIError, match="lock timeout"):
             lock(holding, Lock.HOLDS)
