@@ -6,6 +6,7 @@ The module is loaded when the verb is used, so that `revoq --help` needs neither
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import pkgutil
@@ -26,6 +27,8 @@ WRONG_USE = 2
 INTERRUPTED = 130
 FAILURES = f"{__name__}.failures"
 """What turns exceptions into sentences; it knows libraries that most commands never load."""
+LOOKED_OVER = 100_000
+"""Objects that are made before garbage is looked for: at 700, a tenth of a command's start goes into looking."""
 
 
 def find_verbs() -> dict[str, str]:
@@ -71,6 +74,7 @@ class Door(click.Group):
         sys.exit(self._run(args, prog_name or "revoq", extra))
 
     def _run(self, args: Sequence[str] | None, prog_name: str, extra: dict[str, Any]) -> int:
+        gc.set_threshold(LOOKED_OVER)
         for stream in (sys.stdout, sys.stderr):
             # A terminal that has no sign for a character shows another one; that is no reason to fail.
             with suppress(AttributeError, ValueError):
