@@ -26,6 +26,7 @@ from worker.case import Case
 from worker.dossier import NotReady, unformed
 from worker.errors import ClaimLost, ConnectionUnusable, ExchangeError, Held
 from worker.ledger import accounts, moves
+from worker.ledger.rechecks import nothing_follows
 from worker.ledger.rows import Claim
 from worker.log import describe
 from worker.runtime import Runtime
@@ -232,17 +233,19 @@ def _end(runtime: Runtime, claim: Claim, decision: Decision, case: Case | None =
             moves.park(database, claim, reason, says, candidates, also=after_look(case, decision))
             log.info("parked", reason=reason.value, says=says)
         case Finish(verdict, says):
-            watch = after_end(case, verdict)
-            # What no sink was seen to hold stays sealed here until its date.
-            kept = watch is not None or verdict is Verdict.DELIVERED_UNCONFIRMED
+            watch, now = after_end(case, verdict), database.now()
+            series = watch.told if watch is not None else []
+            # What no sink was seen to hold stays sealed here until its date, and what looks need until the last one.
+            kept = series or verdict is Verdict.DELIVERED_UNCONFIRMED
             moves.finish(
                 database,
                 claim,
                 verdict,
                 says,
-                shred_by=None if kept else database.now(),
-                rechecks=watch.told if watch is not None else None,
-                also=partial(watch.begin, job=claim.job) if watch is not None else after_look(case, decision),
+                shred_by=None if kept else now,
+                rechecks=series,
+                also=partial(watch.begin, job=claim.job) if watch and series else after_look(case, decision),
+                beside=nothing_follows(claim.job.credential, now) if watch and not series else (),
             )
             log.info("done", verdict=verdict.value, says=says)
         case Expire(says):

@@ -97,10 +97,13 @@ class Database:
                 yield connection
 
     @contextmanager
-    def read(self) -> Iterator[Connection]:
-        """A transaction that only reads, and sees one moment however long it lasts."""
+    def read(self, *, once: bool = False) -> Iterator[Connection]:
+        """A transaction that only reads, and sees one moment however long it lasts.
+
+        `once`: what is read is one statement, which sees one moment by itself.
+        """
         self._writer()
-        with self._reader.begin() as connection:
+        with (self._glance if once else self._reader).begin() as connection:
             self._keep_time(connection)
             yield connection
 
@@ -145,6 +148,7 @@ class Database:
                     kind = _BEGINNINGS[self.on_postgres]
                     self._reader = engine.execution_options(beginning=kind.reading)
                     self._single = engine.execution_options(beginning=kind.single)
+                    self._glance = engine.execution_options(beginning="")
                     self._engine = engine
         return self._engine
 

@@ -292,10 +292,10 @@ def _claim(db: Database, conn: Connection, job_id: str, lease: float, worker: st
     while True:
         at = db.now()
         due = {"this": job_id, "moment": at}
-        row = conn.execute(find, due).one_or_none()
-        if row is None:
+        rows = conn.execute(find, due).all()
+        if not rows:
             return None
-        job, found, troubled = reads.claimable(conn, row)
+        job, found, troubled = reads.claimable(conn, rows)
         permit(job.state, State.RUNNING)
         taken_over = job.state is State.RUNNING
         lost = tuple(step.number for step in found.steps if step.state is StepState.INTENDED)
@@ -484,14 +484,16 @@ def finish(
     shred_by: int | None = None,
     rechecks: Sequence[Mapping[str, Any]] | None = None,
     also: Also | None = None,
+    beside: Sequence[Write] = (),
 ) -> None:
     """running→done. The job's secrets are shredded by `shred_by`, where that is sooner than what they were given.
 
-    `rechecks` tells the trail what `also` writes: when the credential is looked at again.
+    `rechecks` tells the trail what `also` writes: when the credential is looked at again. What is written `beside` the
+    move sees the job as it was before, and no row of it may be one that the move changes.
     """
     told = {"verdict": Verdict(verdict), "says": plain(says)}
     facts = {**told, "rechecks": rechecks or None}
-    _leave(db, claim, State.DONE, told, facts, shred_by=shred_by, also=also)
+    _leave(db, claim, State.DONE, told, facts, shred_by=shred_by, also=also, beside=beside)
 
 
 def expire(db: Database, claim: Claim, says: str, *, shred_by: int | None = None, also: Also | None = None) -> None:
@@ -535,6 +537,7 @@ def _leave(
     *,
     shred_by: int | None = None,
     also: Also | None = None,
+    beside: Sequence[Write] = (),
 ) -> None:
     """End the claim by one move out of `running`."""
     permit(State.RUNNING, after)
@@ -546,7 +549,8 @@ def _leave(
         knows = claim.noted is not None and claim.noted.learned
         locks = [] if also is None or knows else [Write(sql.LOCK_CREDENTIAL, {"this": claim.job.credential})]
         sooner = [] if shred_by is None else [_sooner(claim.job.id, shred_by)]
-        told = _advance(conn, claim, row, [(at, f"{State.RUNNING}→{after}", facts)], claim.noted, [*locks, *sooner])
+        event = (at, f"{State.RUNNING}→{after}", facts)
+        told = _advance(conn, claim, row, [event], claim.noted, [*locks, *sooner, *beside])
         if also is not None:
             also(conn, at)
     claim.head, claim.noted = told.head, None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, RowMapping, Select, func, select, tuple_, union
@@ -31,7 +31,7 @@ from worker.ledger.rows import (
     line_of,
     step_of,
 )
-from worker.ledger.statements import is_due
+from worker.ledger.statements import SEALED, is_due
 
 LINE = tuple(column for column in tables.jobs.c if column.name in JobLine.__slots__)
 """What a listing needs of a job: no plan, no inputs."""
@@ -144,14 +144,19 @@ def credential(db: Database, credential_id: str) -> Credential:
         return _credential(conn, credential_id)
 
 
-def claimable(conn: Connection, row: Row[Any]) -> tuple[Job, Surroundings, bool]:
-    """A job that is about to be claimed, what belongs to it, and whether its account has failed lately."""
-    names, width = tables.jobs.c.keys(), len(tables.jobs.c)
-    job = job_of(dict(zip(names, row[:width], strict=True)))
-    credential = credential_of(dict(zip(tables.credentials.c.keys(), row[width:-1], strict=True)))
+def claimable(conn: Connection, rows: Sequence[Row[Any]]) -> tuple[Job, Surroundings, bool]:
+    """A job that is about to be claimed, what belongs to it, and whether its account has failed lately.
+
+    `rows` are those of `statements.DUE_JOB`.
+    """
+    its, theirs, width = tables.jobs.c.keys(), tables.credentials.c.keys(), len(SEALED)
+    first = rows[0]
+    job = job_of(dict(zip(its, first, strict=False)))
+    credential = credential_of(dict(zip(theirs, first[len(its) :], strict=False)))
+    sealed = (SealedSecret(*row[-width:]) for row in rows if row[-width] is not None)
     # Nothing was done yet before the first claim.
     done = _steps(conn, job.id) if job.fence else []
-    return job, Surroundings(credential, _secrets(conn, job.id), done), bool(row.troubled)
+    return job, Surroundings(credential, _newest(sealed), done), bool(first.troubled)
 
 
 def _steps(conn: Connection, job_id: str) -> list[Step]:
@@ -164,7 +169,12 @@ def _credential(conn: Connection, credential_id: str) -> Credential:
 
 def _secrets(conn: Connection, job_id: str) -> list[SealedSecret]:
     rows = conn.execute(sql.SECRETS_OF_JOB, {"this": job_id}).mappings()
-    return list({row["kind"]: SealedSecret(**row) for row in rows}.values())
+    return _newest(SealedSecret(**row) for row in rows)
+
+
+def _newest(secrets: Iterable[SealedSecret]) -> list[SealedSecret]:
+    """Of each kind the last one."""
+    return list({secret.kind: secret for secret in secrets}.values())
 
 
 def find_credential(db: Database, fingerprint: str, rule: str, connection: str) -> Credential | None:

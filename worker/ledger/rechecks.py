@@ -7,11 +7,27 @@ transaction that ends that job: two clocks start each once, and none is lost.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, RowMapping, and_, bindparam, exists, func, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Insert,
+    RowMapping,
+    String,
+    and_,
+    bindparam,
+    exists,
+    func,
+    insert,
+    literal,
+    select,
+    union_all,
+    update,
+)
 
 from rules.lifecycle import OPEN, Intent, State, Verdict
 from rules.recheck import Due, Found, Kind, Past
@@ -47,8 +63,6 @@ STOP = (
     .where(rechecks.c.credential == THIS, rechecks.c.job.is_(None), rechecks.c.ended_at.is_(None))
     .values(found=Found.STOPPED)
 )
-HIGHEST = select(func.max(rechecks.c.number)).where(rechecks.c.credential == THIS)
-ADD = insert(rechecks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +100,18 @@ class Watch:
     def begin(self, conn: Connection, at: int, *, job: Job) -> None:
         """Replace the credential's series by this one, and keep what its looks need. The credential is locked."""
         keeps = _to_keep(conn, job.credential, self, at)
-        write(conn, _releasing(job.credential, at), _stopping(job.credential, at))
+        series = _adding(job.credential, self.series, job.id, self.lapsed_at)
+        write(conn, *nothing_follows(job.credential, at), series)
         if keeps:
             conn.execute(KEEP_UNTIL, keeps)
-        add = {"credential": job.credential, "after": job.id, "lapsed_at": self.lapsed_at}
-        _add(conn, [{**add, "kind": due.kind, "due": due.at} for due in self.series])
 
 
 # ── in the transaction that ends a job ────────────────────────────────────────────────────────────────────────────────
+
+
+def nothing_follows(credential: str, at: int) -> tuple[Write, Write]:
+    """End a credential's series, and have what its looks needed shredded; what an open job was given stays its own."""
+    return _releasing(credential, at), _stopping(credential, at)
 
 
 def end_look(conn: Connection, at: int, *, job: Job, found: Found) -> None:
@@ -109,8 +127,8 @@ def end_look(conn: Connection, at: int, *, job: Job, found: Found) -> None:
         _stop(conn, job.credential, at)
         latest = recheck_of(rows[-1]) if rows else None
         if latest is not None and latest.lapsed_at is not None and latest.lapsed_at <= at:
-            again = {"credential": job.credential, "after": latest.after, "lapsed_at": latest.lapsed_at}
-            _add(conn, [{**again, "kind": Kind.AGAIN, "due": at, "incident": job.id}])
+            again = [Due(Kind.AGAIN, at)]
+            write(conn, _adding(job.credential, again, latest.after, latest.lapsed_at, incident=job.id))
     elif not _is_watched(conn, job.credential):
         # The last look was taken.
         conn.execute(*_releasing(job.credential, at))
@@ -125,7 +143,6 @@ def _to_keep(conn: Connection, credential: str, watch: Watch, at: int) -> list[d
 
 
 def _releasing(credential: str, at: int) -> Write:
-    """What looks needed is to be shredded. What an open job was given stays its own."""
     return Write(RELEASE, {"this": credential, "moment": at, "shred_by": at})
 
 
@@ -138,10 +155,33 @@ def _stop(conn: Connection, credential: str, at: int) -> None:
     conn.execute(*_stopping(credential, at))
 
 
-def _add(conn: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    if rows:
-        first = (conn.scalar(HIGHEST, {"this": rows[0]["credential"]}) or 0) + 1
-        conn.execute(ADD, [{**row, "number": number} for number, row in enumerate(rows, start=first)])
+def _adding(
+    credential: str, series: Sequence[Due], after: str, lapsed_at: int | None, *, incident: str | None = None
+) -> Write:
+    """Add rows to a credential's, numbered on; no two may do so at once."""
+    common = {"this": credential, "after": after, "lapsed_at": lapsed_at, "incident": incident}
+    kinds = {f"kind_{place}": due.kind for place, due in enumerate(series)}
+    return Write(_add(len(series)), {**common, **kinds, **{f"due_{place}": due.at for place, due in enumerate(series)}})
+
+
+@cache
+def _add(number: int) -> Insert:
+    """The statement that adds so many rows, in one piece: each would see those before it on one database alone."""
+    highest = select(func.coalesce(func.max(rechecks.c.number), 0)).where(rechecks.c.credential == THIS)
+    rows = (
+        select(
+            THIS,
+            highest.scalar_subquery() + literal(place + 1),
+            bindparam(f"kind_{place}", type_=String),
+            bindparam("after", type_=String),
+            bindparam(f"due_{place}", type_=BigInteger),
+            bindparam("lapsed_at", type_=BigInteger),
+            bindparam("incident", type_=String),
+        )
+        for place in range(number)
+    )
+    names = ["credential", "number", "kind", "after", "due", "lapsed_at", "incident"]
+    return insert(rechecks).from_select(names, union_all(*rows))
 
 
 def _is_watched(conn: Connection, credential: str) -> bool:
@@ -273,7 +313,7 @@ def of_credential(db: Database, credential: str) -> list[Recheck]:
 
 def kept_secrets(db: Database, credential: str) -> list[SealedSecret]:
     """The newest secret of each kind that was handed in for a credential, or found, and is still sealed."""
-    with db.read() as conn:
+    with db.read(once=True) as conn:
         return list({row.kind: row for row in _sealed(conn, credential, db.now())}.values())
 
 
@@ -283,7 +323,7 @@ def _sealed(conn: Connection, credential: str, at: int) -> list[SealedSecret]:
 
 def _read(db: Database, which: Any) -> list[Recheck]:
     query = select(rechecks).where(which).order_by(rechecks.c.credential, rechecks.c.number)
-    with db.read() as conn:
+    with db.read(once=True) as conn:
         return [recheck_of(row) for row in conn.execute(query).mappings()]
 
 

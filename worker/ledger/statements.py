@@ -108,11 +108,18 @@ MINE = and_(ITS, jobs.c.fence == bindparam("my_fence"), jobs.c.state == State.RU
 """Whether the job is still the claim's: a lease that ran out harms nothing until somebody took the job over."""
 HEAD_IS_MINE = jobs.c.audit_number == bindparam("my_head")
 """Whether nothing has happened to the job since it was read: everything that does adds to its chain."""
-WITH_CREDENTIAL = select(jobs, credentials, TROUBLED).join(credentials, credentials.c.id == jobs.c.credential)
+SEALED = tuple(secrets.c[name] for name in SealedSecret.__slots__)
+"""What of a secret's row belongs to the envelope, in its order."""
+WHAT_IT_NEEDS = (
+    select(jobs, credentials, TROUBLED, *SEALED)
+    .join(credentials, credentials.c.id == jobs.c.credential)
+    .outerjoin(secrets, secrets.c.job == jobs.c.id)
+    .order_by(secrets.c.created_at, secrets.c.id)
+)
 BEGINS = and_(ITS, is_due(MOMENT), ~BROKEN)
 BEGINS_TRIAL = and_(ITS, is_due_by_itself(MOMENT))
-DUE_JOB, TRIAL_JOB = WITH_CREDENTIAL.where(BEGINS), WITH_CREDENTIAL.where(BEGINS_TRIAL)
-"""What is to be claimed, with its credential and whether its account has failed lately."""
+DUE_JOB, TRIAL_JOB = WHAT_IT_NEEDS.where(BEGINS), WHAT_IT_NEEDS.where(BEGINS_TRIAL)
+"""What is to be claimed, with its credential and whether its account has failed lately: a row for each secret."""
 TAKE, TAKE_TRIAL = update(jobs).where(BEGINS, HEAD_IS_MINE), update(jobs).where(BEGINS_TRIAL, HEAD_IS_MINE)
 TRY_ACCOUNT = (
     update(accounts)
@@ -166,8 +173,6 @@ FILL_GAPS = LEARN.values(
 )
 LOCK_CREDENTIAL = locking(select(credentials.c.id).where(credentials.c.id == THIS))
 CREDENTIAL = select(credentials).where(credentials.c.id == THIS)
-SEALED = tuple(column for column in secrets.c if column.name in SealedSecret.__slots__)
-"""What of a secret's row belongs to the envelope."""
 SECRETS_OF_JOB = select(*SEALED).where(secrets.c.job == THIS).order_by(secrets.c.created_at, secrets.c.id)
 KEEP = insert(secrets)
 HAS_SECRETS = select(exists().where(secrets.c.job == THIS, secrets.c.ciphertext.is_not(None)))

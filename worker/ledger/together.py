@@ -179,7 +179,11 @@ def _leader(statement: Statement, *, alone: bool) -> ClauseElement:
 
 
 def _follower(statement: Statement, names: tuple[str, ...], after: list[str]) -> ClauseElement:
-    """The same, done once for each row of what it comes `after`."""
+    """The same, done once for each row of what it comes `after`; an INSERT of what it selects itself, just once."""
+    if isinstance(statement, Insert) and statement.select is not None:
+        if after:
+            raise TypeError("an INSERT of what it selects itself comes after nothing")
+        return statement
     if isinstance(statement, Insert):
         # A parameter of an INSERT must not be called like one of its columns.
         row = select(*(bindparam(f"{NEW}{name}", type_=statement.table.c[name].type) for name in names))

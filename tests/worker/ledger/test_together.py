@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, event, select
 
-from rules.lifecycle import Outcome, State, StepState
-from tests.worker.ledger.samples import at_once, claimed, column, findings, looked, new_job, new_secret
-from worker.ledger import batches, moves, reads
+from rules.lifecycle import Intent, Outcome, State, StepState, Verdict
+from rules.recheck import Due, Found, Kind
+from tests.worker.ledger.samples import at_once, claimed, column, execute, findings, looked, new_job, new_secret
+from worker.ledger import batches, moves, reads, rechecks
 from worker.ledger import statements as sql
 from worker.ledger.database import Database
-from worker.ledger.rows import Claim
-from worker.ledger.tables import credentials, jobs, steps
+from worker.ledger.rechecks import Watch
+from worker.ledger.rows import Claim, NewJob
+from worker.ledger.tables import credentials, jobs, secrets, steps
 from worker.ledger.together import Write, change, write
 
+LATER = 10**18
 MANY = 300
 """Rows enough for a look at all of them to be seen."""
 
@@ -43,6 +50,23 @@ def step(claim: Claim, number: int, **changes: Any) -> Write:
         "taken": None,
     }
     return Write(sql.ADD_STEP, {**row, **changes})
+
+
+@contextmanager
+def telling(db: Database) -> Iterator[list[str]]:
+    """The statements that are sent meanwhile."""
+    with db.begin() as conn:
+        engine = conn.engine
+    sent: list[str] = []
+
+    def note(_conn: Connection, _cursor: object, statement: str, *_: object) -> None:
+        sent.append(statement)
+
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield sent
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
 
 
 def test_all_follow_the_first(db: Database) -> None:
@@ -101,20 +125,52 @@ def test_only_an_update_goes_first(postgres_url: str) -> None:
 def test_a_look_is_one_message(db: Database) -> None:
     """What a step came to and what comes next is one statement, which is a transaction by itself."""
     claim = claimed(db)
-    with db.begin() as conn:
-        engine = conn.engine
-    sent: list[str] = []
-
-    def note(_conn: Connection, _cursor: object, statement: str, *_: object) -> None:
-        sent.append(statement)
-
-    event.listen(engine, "before_cursor_execute", note)
-    number = moves.intend(db, claim, name="read", purpose="read", mutating=False, request={})
-    moves.note(db, claim, number, outcome=Outcome.OK, says="it answered", credential={"subject": "ben"})
-    moves.wait(db, claim, db.now(), "later")
-    event.remove(engine, "before_cursor_execute", note)
+    with telling(db) as sent:
+        number = moves.intend(db, claim, name="read", purpose="read", mutating=False, request={})
+        moves.note(db, claim, number, outcome=Outcome.OK, says="it answered", credential={"subject": "ben"})
+        moves.wait(db, claim, db.now(), "later")
     assert [statement.split()[0] for statement in sent] == ["WITH", "WITH"]
     assert (column(db, claim.job.id, "state"), findings(db)) == (State.WAITING, [])
+
+
+def kept(new: NewJob, db: Database) -> dict[str, int]:
+    """Until when each secret of a credential is kept, by the job that it was given to."""
+    same = select(secrets.c.job, secrets.c.shred_by).join(jobs, jobs.c.id == secrets.c.job).join(credentials)
+    with db.read() as conn:
+        return {row.job: row.shred_by for row in conn.execute(same.where(credentials.c.fingerprint == new.fingerprint))}
+
+
+def test_an_end_goes_with_what_ends_by_it(db: Database) -> None:
+    """One message ends the job, its credential's series and what was kept for that; what is at work keeps its own."""
+    new = replace(new_job(), secrets=[new_secret(LATER)])
+    watch = Watch((Due(Kind.LOOK, LATER), Due(Kind.LOOK, LATER + 1)), kinds=frozenset({"token"}), until=LATER, within=7)
+    first = claimed(db, new)
+    moves.finish(db, first, Verdict.REVOKED, "dead", also=partial(watch.begin, job=first.job))
+    assert kept(new, db) == {first.job.id: 8}
+    execute(db, "UPDATE secrets SET shred_by = :later", later=LATER)
+    other = claimed(db, replace(new, intent=Intent.RESTORE, secrets=[new_secret(LATER)]))
+    claim = claimed(db, replace(new, secrets=[new_secret(LATER)]))
+    credential, now = claim.job.credential, db.now()
+    with telling(db) as sent:
+        moves.finish(db, claim, Verdict.REVOKED, "dead", shred_by=now, beside=rechecks.nothing_follows(credential, now))
+    assert [row.found for row in rechecks.of_credential(db, credential)] == [Found.STOPPED] * 2
+    assert kept(new, db) == {first.job.id: now, claim.job.id: now, other.job.id: LATER}
+    assert (column(db, claim.job.id, "state"), findings(db)) == (State.DONE, [])
+    assert not db.on_postgres or [statement.split()[0] for statement in sent] == ["WITH"]
+
+
+def test_a_series_goes_on_where_the_last_one_stopped(db: Database) -> None:
+    """Its rows are numbered on, and written in one piece; what was to come of the one before is stopped."""
+    new = new_job()
+    for _ in range(2):
+        claim = claimed(db, new)
+        watch = Watch((Due(Kind.LOOK, 5), Due(Kind.AGAIN, 6), Due(Kind.LOOK, 7)), lapsed_at=6)
+        moves.finish(db, claim, Verdict.REVOKED, "dead", also=partial(watch.begin, job=claim.job))
+    rows = rechecks.of_credential(db, claim.job.credential)
+    assert [row.number for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert [(row.kind, row.due, row.lapsed_at) for row in rows[3:]] == [(due.kind, due.at, 6) for due in watch.series]
+    assert [row.found for row in rows] == [Found.STOPPED] * 3 + [None] * 3
+    assert {row.after for row in rows[3:]} == {claim.job.id}
 
 
 def test_who_joins_does_not_lose_the_claim(db: Database) -> None:
