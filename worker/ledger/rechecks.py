@@ -110,7 +110,10 @@ class Watch:
 
 
 def nothing_follows(credential: str, at: int) -> tuple[Write, Write]:
-    """End a credential's series, and have what its looks needed shredded; what an open job was given stays its own."""
+    """End a credential's series, and have what its looks needed shredded; what an open job was given stays its own.
+
+    The credential need not be locked: beside another end that goes on at the same moment, this one counts as the first.
+    """
     return _releasing(credential, at), _stopping(credential, at)
 
 
