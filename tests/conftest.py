@@ -15,8 +15,6 @@ from tests.servers.moto import Moto, running_moto
 from tests.servers.oauth import OAuth, running_oauth
 from tests.servers.verdaccio import Verdaccio, running_verdaccio
 
-ACCEPTANCE = Path(__file__).parent / "acceptance"
-
 # A slow machine is no bug. In CI, Hypothesis's own profile also tries the same examples in every run.
 hypothesis.settings.register_profile("laptop", deadline=None)
 hypothesis.settings.register_profile(
@@ -30,11 +28,7 @@ hypothesis.settings.load_profile("fuzz" if "REVOQ_TEST_FUZZ" in os.environ else 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests that use JupyterHub share one worker, so that it starts once; so do all others of one group.
-
-    Acceptance goes last: of the others many wait for a time to pass, and at the end nothing would run beside them.
-    """
-    items.sort(key=lambda item: item.path.is_relative_to(ACCEPTANCE))
+    """Tests that use JupyterHub share one worker, so that it starts once; so do all others of one group."""
     for item in items:
         if "jupyterhub" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("jupyterhub"))
