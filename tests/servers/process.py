@@ -53,7 +53,7 @@ class Process:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=output,
-                # Unbuffered, so that `select` knows of every line that was not read yet.
+                # Unbuffered, so that `poll` knows of every line that was not read yet.
                 bufsize=0,
                 cwd=cwd,
                 env=env,
@@ -83,8 +83,10 @@ class Process:
         """What the command ended with (minus the signal's number, if one ended it), or None while it runs."""
         if self.ended_with is None and not self.guard_closed():
             assert self.guard.stdout is not None
-            readable, _, _ = select.select([self.guard.stdout], [], [], within)
-            if readable:
+            # Not select.select, which knows no descriptor above 1023.
+            waiting = select.poll()
+            waiting.register(self.guard.stdout, select.POLLIN)
+            if waiting.poll(within * 1000):
                 self.ended_with = int(self.guard.stdout.readline() or -signal.SIGKILL)
         return self.ended_with
 
