@@ -58,11 +58,9 @@ STILL_SEALED = (
     .where(secrets.c.job.in_(ITS_FAMILY), secrets.c.ciphertext.is_not(None), secrets.c.shred_by > MOMENT)
     .order_by(secrets.c.created_at, secrets.c.id)
 )
-STOP = (
-    update(rechecks)
-    .where(rechecks.c.credential == THIS, rechecks.c.job.is_(None), rechecks.c.ended_at.is_(None))
-    .values(found=Found.STOPPED)
-)
+# NULL in words that no index knows: what was not begun and has not ended is nearly all that there is.
+NOT_BEGUN, NOT_ENDED = func.coalesce(rechecks.c.job, "") == "", func.coalesce(rechecks.c.ended_at, 0) == 0
+STOP = update(rechecks).where(rechecks.c.credential == THIS, NOT_BEGUN, NOT_ENDED).values(found=Found.STOPPED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,9 +186,7 @@ def _add(number: int) -> Insert:
 
 
 def _is_watched(conn: Connection, credential: str) -> bool:
-    return (
-        conn.scalar(select(exists().where(rechecks.c.credential == credential, rechecks.c.ended_at.is_(None)))) is True
-    )
+    return conn.scalar(select(exists().where(rechecks.c.credential == credential, NOT_ENDED))) is True
 
 
 # ── the clock's ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -238,3 +238,18 @@ def test_an_end_does_not_look_at_all_that_is_sealed(db: Database) -> None:
         assert looks_at(conn, "secrets") - before <= 3
         assert conn.execute(select(steps)).all() == []
     assert [secret.shred_by for secret in reads.secrets_of(db, claim.job.id)] == [5]
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_an_end_does_not_look_at_all_that_is_to_come(db: Database) -> None:
+    """What is stopped is found by its credential, though what was not begun has an index; also while tables are new."""
+    watch = Watch(tuple(Due(Kind.LOOK, LATER + place) for place in range(MANY)))
+    for _ in range(2):
+        claim = claimed(db)
+        moves.finish(db, claim, Verdict.REVOKED, "dead", also=partial(watch.begin, job=claim.job))
+    claim = claimed(db)
+    with db.begin() as conn:
+        for _ in range(9):
+            before = looks_at(conn, "rechecks")
+            write(conn, *rechecks.nothing_follows(claim.job.credential, db.now()))
+            assert looks_at(conn, "rechecks") == before
