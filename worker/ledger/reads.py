@@ -156,7 +156,7 @@ def claimable(conn: Connection, rows: Sequence[Row[Any]]) -> tuple[Job, Surround
     sealed = (SealedSecret(*row[-width:]) for row in rows if row[-width] is not None)
     # Nothing was done yet before the first claim.
     done = _steps(conn, job.id) if job.fence else []
-    return job, Surroundings(credential, _newest(sealed), done), bool(first.troubled)
+    return job, Surroundings(credential, newest(sealed), done), bool(first.troubled)
 
 
 def _steps(conn: Connection, job_id: str) -> list[Step]:
@@ -169,10 +169,10 @@ def _credential(conn: Connection, credential_id: str) -> Credential:
 
 def _secrets(conn: Connection, job_id: str) -> list[SealedSecret]:
     rows = conn.execute(sql.SECRETS_OF_JOB, {"this": job_id}).mappings()
-    return _newest(SealedSecret(**row) for row in rows)
+    return newest(SealedSecret(**row) for row in rows)
 
 
-def _newest(secrets: Iterable[SealedSecret]) -> list[SealedSecret]:
+def newest(secrets: Iterable[SealedSecret]) -> list[SealedSecret]:
     """Of each kind the last one."""
     return list({secret.kind: secret for secret in secrets}.values())
 

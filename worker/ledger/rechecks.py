@@ -32,7 +32,7 @@ from sqlalchemy import (
 from rules.lifecycle import OPEN, Intent, State, Verdict
 from rules.recheck import Due, Found, Kind, Past
 from rules.units import SECOND
-from worker.ledger import moves
+from worker.ledger import moves, reads
 from worker.ledger.database import Database, Lock, lock
 from worker.ledger.rows import Job, NewJob, SealedSecret, Submitted
 from worker.ledger.statements import MOMENT, SEALED, THIS, among
@@ -139,8 +139,8 @@ def _to_keep(conn: Connection, credential: str, watch: Watch, at: int) -> list[d
     """The newest secret of each kind that a look needs, and until when: never longer than it may be kept at all."""
     if not watch.kinds:
         return []
-    newest = {row.kind: row for row in _sealed(conn, credential, at) if row.kind in watch.kinds}
-    return [{"this": row.id, "shred_by": min(watch.until, row.created_at + watch.within)} for row in newest.values()]
+    needed = reads.newest(row for row in _sealed(conn, credential, at) if row.kind in watch.kinds)
+    return [{"this": row.id, "shred_by": min(watch.until, row.created_at + watch.within)} for row in needed]
 
 
 def _releasing(credential: str, at: int) -> Write:
@@ -313,7 +313,7 @@ def of_credential(db: Database, credential: str) -> list[Recheck]:
 def kept_secrets(db: Database, credential: str) -> list[SealedSecret]:
     """The newest secret of each kind that was handed in for a credential, or found, and is still sealed."""
     with db.read(once=True) as conn:
-        return list({row.kind: row for row in _sealed(conn, credential, db.now())}.values())
+        return reads.newest(_sealed(conn, credential, db.now()))
 
 
 def _sealed(conn: Connection, credential: str, at: int) -> list[SealedSecret]:
