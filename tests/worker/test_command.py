@@ -163,26 +163,35 @@ def test_an_argument_that_must_not_be_is_refused(argument: str, values: dict[str
     assert "tok-s3cret" not in str(refused.value)
 
 
+def wait_until_none_runs(*command: str) -> None:
+    """Return when no such program runs any more; a signal takes its time, and one that is not yet collected has ended.
+
+    The limit of the test is the limit here.
+    """
+    while any(
+        process.info["cmdline"] == [*command] and process.info["status"] != psutil.STATUS_ZOMBIE
+        for process in psutil.process_iter(["cmdline", "status"])
+    ):
+        time.sleep(0.02)
+
+
+@pytest.mark.timeout(60)
 def test_the_whole_family_ends_at_the_deadline() -> None:
     """What the program started ends with it, also where it holds the output open."""
-    begun = time.monotonic()
     with pytest.raises(ExchangeError) as late:
-        run(["/bin/sh", "-c", "sleep 61.5 & sleep 61.5"], environment={}, stdin=None, timeout=0.3, limit=100)
+        run(["/bin/sh", "-c", "sleep 3601 & sleep 3601"], environment={}, stdin=None, timeout=0.3, limit=100)
 
     assert late.value.sent
-    assert time.monotonic() - begun < 5
-    assert not [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", "61.5"]]
+    wait_until_none_runs("sleep", "3601")
 
 
+@pytest.mark.timeout(60)
 def test_a_child_that_is_left_behind_holds_nothing_up() -> None:
-    """The program has ended; that its child still holds the output is no reason to wait."""
-    begun = time.monotonic()
-
-    ended = run(["/bin/sh", "-c", "sleep 62.5 & echo done"], environment={}, stdin=None, timeout=20, limit=100)
+    """The program has ended; that its child still holds the output is no reason to wait for the child or a deadline."""
+    ended = run(["/bin/sh", "-c", "sleep 3602 & echo done"], environment={}, stdin=None, timeout=600, limit=100)
 
     assert (ended.code, ended.output) == (0, b"done\n")
-    assert time.monotonic() - begun < 5
-    assert not [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", "62.5"]]
+    wait_until_none_runs("sleep", "3602")
 
 
 def test_too_much_output_is_no_answer() -> None:
