@@ -133,11 +133,14 @@ def _whole(dialect: Dialect, shape: tuple[tuple[Statement, tuple[str, ...]], ...
             part, called = _follower(statement, names, after), _name(place)
         sets = [name for name in names if name in _columns(statement)] if isinstance(statement, Update) else None
         compiled = _compile(dialect, part, sets)
-        renamed = {}
+        said = {}
         for each in _parameters(compiled, dialect, names, place):
-            renamed[each.name] = f"%({each.name}_{place})s"
-            parameters.append(each._replace(name=f"{each.name}_{place}"))
-        text = compiled.string % renamed
+            if each.key is None:
+                said[each.name] = _literal(compiled, dialect, each)
+            else:
+                said[each.name] = f"%({each.name}_{place})s"
+                parameters.append(each._replace(name=f"{each.name}_{place}"))
+        text = compiled.string % said
         if place == last:
             end = text
         else:
@@ -162,6 +165,14 @@ def _parameters(compiled: SQLCompiler, dialect: Dialect, names: tuple[str, ...],
         else:
             value = compiled.params[name]
             yield _Parameter(name, place, None, value if process is None else process(value), None)
+
+
+def _literal(compiled: SQLCompiler, dialect: Dialect, parameter: _Parameter) -> str:
+    """What is always the same stands in the text: psycopg reads a statement of more than 50 parameters anew each time."""
+    write_down = compiled.binds[parameter.name].type.dialect_impl(dialect).literal_processor(dialect)
+    if write_down is None:
+        raise TypeError(f"expected a word or a number that stays the same, got {parameter.fixed!r}")
+    return write_down(parameter.fixed)
 
 
 def _columns(statement: Statement) -> Collection[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -157,6 +158,33 @@ def test_an_end_goes_with_what_ends_by_it(db: Database) -> None:
     assert kept(new, db) == {first.job.id: now, claim.job.id: now, other.job.id: LATER}
     assert (column(db, claim.job.id, "state"), findings(db)) == (State.DONE, [])
     assert not db.on_postgres or [statement.split()[0] for statement in sent] == ["WITH"]
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_the_longest_end_is_remembered(db: Database) -> None:
+    """psycopg reads a statement of more than 50 parameters or 4,096 characters anew whenever it is executed."""
+    claim = claimed(db, replace(new_job(), secrets=[new_secret(LATER)]))
+    now = db.now()
+    number = moves.intend(db, claim, name="delete", purpose="act", mutating=True, request={})
+    with telling(db) as sent:
+        moves.note(db, claim, number, outcome=Outcome.OK, says="deleted", credential={"subject": "ben"})
+        follows = rechecks.nothing_follows(claim.job.credential, now)
+        moves.finish(db, claim, Verdict.REVOKED, "dead", shred_by=now, beside=follows)
+    (statement,) = sent
+    assert len(set(re.findall(r"%\(\w+\)s", statement))) <= 50
+    assert len(statement) <= 4096
+
+
+def test_a_word_that_stays_the_same_is_told_as_it_is(db: Database) -> None:
+    """It may hold what the driver or SQL reads as its own."""
+    odd = "100%(this)s % ' \" :x ?"
+    claim = claimed(db)
+    only = sql.CHANGE_MINE.where(jobs.c.says == odd)
+    with db.begin() as conn:
+        assert not change(conn, Write(only, says(claim, "no").values), says(claim, "no"))
+        assert change(conn, says(claim, odd))
+        assert change(conn, Write(only, says(claim, "found").values), step(claim, 1))
+    assert column(db, claim.job.id, "says") == "found"
 
 
 def test_a_series_goes_on_where_the_last_one_stopped(db: Database) -> None:
