@@ -16,10 +16,10 @@ from rules.lifecycle import State
 from rules.secret import Secret
 from scheduler.submit import Order, check, new_job
 from tests.sandbox import Sandbox
+from tests.servers.tables import make_tables
 from worker.client import hang_up
 from worker.engine import carry
 from worker.ledger import moves, reads
-from worker.ledger.database import upgrade
 from worker.ledger.rows import Job, Step
 from worker.runtime import Runtime, build
 from worker.safe import Ring
@@ -98,7 +98,7 @@ def open_bench(
     # The variables by which tests themselves are set up are no settings, and the person's own are not for tests.
     others = {name: value for name, value in os.environ.items() if not name.startswith("REVOQ_")}
     runtime = build(load_settings({**others, **variables}))
-    upgrade(runtime.database)
+    make_tables(runtime.database)
     try:
         yield Bench(runtime, sandbox)
     finally:

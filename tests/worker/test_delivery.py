@@ -16,9 +16,10 @@ from standardwebhooks import Webhook
 from rules.secret import Secret
 from scheduler import sweep
 from tests.servers.recorder import Recorder, Said, Seen, running_recorder
+from tests.servers.tables import make_tables
 from tests.worker.ledger.samples import claimed, delivered
 from worker.ledger import heads, moves, reads
-from worker.ledger.database import Database, upgrade
+from worker.ledger.database import Database
 from worker.ledger.exports import read_heads
 from worker.ledger.tables import jobs
 from worker.restored import find_behind
@@ -53,7 +54,7 @@ def runtime(tmp_path: Path, sqlite_url: str, service: Recorder, monkeypatch: pyt
         audit_sinks=sinks,
     )
     made = build(settings)
-    upgrade(made.database)
+    make_tables(made.database)
     yield made
     made.database.dispose()
 

@@ -24,8 +24,9 @@ from click.testing import CliRunner, Result
 from rules.lifecycle import Intent, Reason, Verdict
 from rules.secret import Secret
 from scheduler.cli import door
+from tests.servers.tables import make_tables
 from worker.ledger import moves
-from worker.ledger.database import Database, upgrade
+from worker.ledger.database import Database
 from worker.ledger.rows import Claim, NewJob, SealedSecret
 from worker.safe import Ring, Safe, write_ring
 
@@ -87,7 +88,7 @@ class Home:
     def create_tables(self) -> Database:
         """Make the ledger; it is closed again, and opens when it is used."""
         database = Database(f"sqlite:///{self.database_file}")
-        upgrade(database)
+        make_tables(database)
         return database
 
     def run(self, *words: str, stdin: str | bytes = "") -> Result:

@@ -24,9 +24,10 @@ from scheduler.offboard import report
 from scheduler.offboard.report import ENDED_BY_LOOK, OF_STATE, OF_VERDICT, Kind, Report, Standing, Task, make
 from scheduler.offboard.report_forms import COLUMNS, FORMULA, Form, rows, write
 from tests.scheduler.offboard.batch import DAY, DIGEST, begin, claim, mixed, of, revoke, seal, step
+from tests.servers.tables import make_tables
 from worker.ledger import batches, moves, reports
 from worker.ledger.batches import Batch
-from worker.ledger.database import Database, upgrade
+from worker.ledger.database import Database
 from worker.ledger.reports import Anchor, Entry, Residual
 from worker.ledger.rows import Credential, JobLine
 
@@ -97,7 +98,7 @@ LINE = JobLine(
 def db(database_url: str) -> Iterator[Database]:
     """An upgraded, empty ledger; once of each kind."""
     database = Database(database_url)
-    upgrade(database)
+    make_tables(database)
     yield database
     database.dispose()
 

@@ -14,7 +14,8 @@ from scheduler.offboard.report_forms import Form, rows, write
 from tests.scheduler.offboard.batch import mixed
 from tests.scheduler.offboard.test_report import with_names
 from tests.servers.browser import running_browser
-from worker.ledger.database import Database, upgrade
+from tests.servers.tables import make_tables
+from worker.ledger.database import Database
 
 MM = 96 / 25.4
 MARGIN = 8
@@ -39,7 +40,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """The page on a batch of every kind of ending, and the texts that have to be on it."""
     folder = tmp_path_factory.mktemp("page")
     db = Database(f"sqlite:///{folder / 'ledger.db'}")
-    upgrade(db)
+    make_tables(db)
     made = report_on(db, mixed(db), load([builtin()]))
     db.dispose()
     file = folder / "report.html"

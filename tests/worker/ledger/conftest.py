@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from worker.ledger.database import Database, upgrade
+from tests.servers.tables import make_tables
+from worker.ledger.database import Database
 
 
 @pytest.fixture
 def db(database_url: str) -> Iterator[Database]:
     """An upgraded, empty ledger; once of each kind."""
     database = Database(database_url)
-    upgrade(database)
+    make_tables(database)
     yield database
     database.dispose()

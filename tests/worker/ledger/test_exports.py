@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.tables import make_tables
 from tests.worker.ledger.samples import claimed, delivered, ended, execute, looked, new_job, sealed
 from worker.ledger import archives, audit, moves
 from worker.ledger.audit import Fault, Finding, Tally
-from worker.ledger.database import Database, upgrade
+from worker.ledger.database import Database
 from worker.ledger.exports import Form, export, head_line, read_heads, verify_file
 from worker.ledger.heads import Signed
 from worker.signing import Signer
@@ -48,7 +49,7 @@ def trail(tmp_path_factory: pytest.TempPathFactory) -> Trail:
     """Jobs under way and ended, holds, two keys one after the other, and rows that left with two archives."""
     folder = tmp_path_factory.mktemp("trail")
     db = Database(f"sqlite:///{folder / 'ledger.db'}")
-    upgrade(db)
+    make_tables(db)
     first, second = Signer.generate(), Signer.generate()
     ended(db)
     claim = claimed(db, new_job(requester="=cmd|' /C calc'!A0"))

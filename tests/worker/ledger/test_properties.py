@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from rules.errors import RevoqError
 from rules.lifecycle import MOVES, OPEN, Outcome, Reason, State, Verdict
+from tests.servers.tables import make_tables
 from tests.worker.ledger.samples import acted, findings, lapse, looked, new_job
 from worker.ledger import audit, moves, reads
-from worker.ledger.database import Database, upgrade
+from worker.ledger.database import Database
 from worker.ledger.rows import Claim
 from worker.ledger.tables import metadata
 
@@ -87,7 +88,7 @@ ACTIONS = st.one_of(
 def empty_ledger(url: str) -> Iterator[Database]:
     """The tables made once for a URL, and emptied for each example."""
     db = Database(url)
-    upgrade(db)
+    make_tables(db)
     yield db
     db.dispose()
 

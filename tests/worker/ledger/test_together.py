@@ -162,7 +162,7 @@ def test_an_end_goes_with_what_ends_by_it(db: Database) -> None:
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_the_longest_end_is_remembered(db: Database) -> None:
-    """psycopg reads a statement of more than 50 parameters or 4,096 characters anew whenever it is executed."""
+    """Psycopg reads a statement of more than 50 parameters or 4,096 characters anew whenever it is executed."""
     claim = claimed(db, replace(new_job(), secrets=[new_secret(LATER)]))
     now = db.now()
     number = moves.intend(db, claim, name="delete", purpose="act", mutating=True, request={})
