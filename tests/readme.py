@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from rules.lifecycle import MOVES, REASONS, State
-from rules.loader import builtin, load
+from rules.loader import LoadedRule, builtin, load
 from rules.model import UNITS
 from rules.notice import SEVERITIES
 from worker.settings import Settings
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", ROOT / "scheduler" / "README.md")
+PAGES = (ROOT / "README.md", ROOT / "rules" / "README.md", ROOT / "scheduler" / "README.md")
 
 ABOUT = {
     "data_dir": "where the embedded database, broker and keys are",
@@ -90,12 +90,17 @@ def events() -> list[str]:
     return [f"| `{event}` | {severity} |" for event, severity in SEVERITIES.items()]
 
 
+def title_of(loaded: LoadedRule) -> str:
+    """What a rule's provider is called."""
+    return loaded.rule.provider if loaded.provider is None else loaded.provider.title
+
+
 def providers() -> list[str]:
     """The rules that revoq brings along."""
     rows = []
     for loaded in load([builtin()]):
         rule = loaded.rule
-        title = loaded.provider.title if loaded.provider is not None else rule.provider
+        title = title_of(loaded)
         aliases = ", ".join(f"`{alias}`" for alias in rule.aliases)
         rows.append(f"| {title} | `{rule.id}` | {identified_by(rule.id)} | {aliases} |")
     return rows

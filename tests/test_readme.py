@@ -13,7 +13,7 @@ from pydantic import BaseModel, TypeAdapter
 from rules import strictyaml
 from rules.lifecycle import Outcome
 from rules.lint import lint
-from rules.loader import read_text
+from rules.loader import builtin, load, read_text
 from rules.recorded import check
 from rules.schema import (
     Alike,
@@ -33,7 +33,7 @@ from rules.schema import (
     Verification,
 )
 from scheduler.cli import door, find_verbs
-from tests.readme import PAGES, events, providers, reasons, render, settings
+from tests.readme import PAGES, events, providers, reasons, render, settings, title_of
 from worker.schedules import Schedule
 from worker.settings import Route
 
@@ -64,6 +64,18 @@ def test_the_example_rule_loads_and_plays_its_recorded_answers() -> None:
     assert [str(warning) for warning in lint(loaded)] == []
 
 
+def section(heading: str) -> str:
+    """What stands under a heading."""
+    return TEXT.partition(heading)[2].partition("\n## ")[0]
+
+
+def test_every_provider_is_named() -> None:
+    """The front page names each that there is a rule for; what is not revoq's to end is no provider."""
+    named = " ".join(section("## Providers\n").split())
+    titles = {title_of(loaded) for loaded in load([builtin()])} - {"Kept secrets", "OAuth 2.0 server"}
+    assert {title for title in titles if title not in named} == set()
+
+
 def words(*models: type[BaseModel]) -> set[str]:
     """The keys that a rule may write in these places."""
     return {field.alias or name for model in models for name, field in model.model_fields.items()}
@@ -80,9 +92,9 @@ def choices(model: type[BaseModel], field: str) -> set[str]:
 
 
 def test_every_word_of_the_language_is_told() -> None:
-    """A rule can be written with the README alone: no key, kind or outcome is known to the code only."""
-    section = TEXT.partition("## Adding a provider\n")[2].partition("\n## ")[0]
-    told = set(re.findall(r"\w+", section))
+    """A rule can be written with the two pages alone: no key, kind or outcome is known to the code only."""
+    example = section("## Adding a provider\n")
+    told = set(re.findall(r"\w+", example + section("## The language\n")))
 
     spoken = words(Provider, Identity, Request, Command, Alike, Step, Select, Condition, Paging, Verification, Recorded)
     spoken |= kinds(Matcher) | kinds(Extraction) | choices(Paging, "kind") | choices(OutcomeClause, "is")

@@ -1,4 +1,4 @@
-"""A provider that revoq has never heard of, by a rule that says nothing but what the README tells of the language."""
+"""A provider that revoq has never heard of, by a rule that says nothing but what the two pages tell of the language."""
 
 from __future__ import annotations
 
