@@ -168,7 +168,7 @@ def _parameters(compiled: SQLCompiler, dialect: Dialect, names: tuple[str, ...],
 
 
 def _literal(compiled: SQLCompiler, dialect: Dialect, parameter: _Parameter) -> str:
-    """What is always the same stands in the text: psycopg reads a statement of more than 50 parameters anew each time."""
+    """What never changes stands in the text: psycopg reads a statement of more than 50 parameters anew each time."""
     write_down = compiled.binds[parameter.name].type.dialect_impl(dialect).literal_processor(dialect)
     if write_down is None:
         raise TypeError(f"expected a word or a number that stays the same, got {parameter.fixed!r}")
