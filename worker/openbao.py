@@ -1,7 +1,8 @@
 """Calls to Vault and OpenBao: hvac writes the request, and our own client sends it; what an answer means is not ours.
 
-So a call has the same deadline, the same pinned host and the same errors as every other request. hvac is an optional
-extra. Nothing is taken from this machine: no variable and no file with a token.
+So a call has the same deadline, the same pinned host and the same errors as every other request. Nothing is taken from
+this machine: no variable and no file with a token. hvac is an optional extra, and takes a tenth of a second to load, so
+whoever speaks to such a server loads this module when it does.
 """
 
 from __future__ import annotations
@@ -10,21 +11,15 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from hvac.adapters import Adapter
+from hvac.api.auth_methods.approle import AppRole
+from hvac.api.auth_methods.token import Token
+from hvac.api.secrets_engines.kv_v2 import KvV2
+from hvac.api.system_backend import SystemBackend
+
 from rules.message import Answer, Prepared
 from rules.request import origin_of
 from rules.secret import Secret
-
-try:
-    from hvac.adapters import Adapter
-    from hvac.api.auth_methods.approle import AppRole
-    from hvac.api.auth_methods.token import Token
-    from hvac.api.secrets_engines.kv_v2 import KvV2
-    from hvac.api.system_backend import SystemBackend
-
-    MISSING: str | None = None
-except ImportError:
-    Adapter = object
-    MISSING = "it needs hvac, which is not installed: pip install 'revoq[vault]'"
 
 Send = Callable[[Prepared, bool], Answer]
 """Sends a request; the second argument says whether it changes a secret."""

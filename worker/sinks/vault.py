@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 from rules.message import Answer, Prepared
 from rules.secret import Secret
 from worker.errors import SinkBroken, SinkConflict, SinkDenied, SinkError
-from worker.openbao import MISSING, OpenBao
 from worker.settings import Settings, VaultPlace
 from worker.sink import Held, Record, Sink, Visit, close, is_same, opened
 
+if TYPE_CHECKING:
+    from worker.openbao import OpenBao
+
+MISSING = None if find_spec("hvac") else "it needs hvac, which is not installed: pip install 'revoq[vault]'"
 WHO = "the server"
 MISMATCH = "check-and-set"
 ENOUGH = frozenset({"root", "create", "update"})
@@ -83,6 +87,8 @@ class Vault(Sink):
 
         def send(prepared: Prepared, writes: bool) -> Answer:  # noqa: FBT001 - as `Send` has it
             return visit.send(prepared, place, place.url, limit=self.settings.body_limit, writes=writes)
+
+        from worker.openbao import OpenBao  # noqa: PLC0415 - it loads hvac
 
         server = OpenBao(place.url, place.namespace, send)
         if place.token is not None:
