@@ -19,6 +19,7 @@ from sqlalchemy import func, select
 from tests.servers.broker import Broker
 from tests.servers.ports import find_free_port
 from tests.servers.process import Process
+from tests.servers.tables import make_tables
 from worker.ledger.database import Database
 from worker.ledger.tables import audit
 
@@ -49,7 +50,7 @@ class System:
         secrets: Mapping[str, str],
         settings: Mapping[str, Any] | None = None,
     ) -> Self:
-        """Write the settings, make the keys, create the tables; no process is started yet."""
+        """Write the settings, make the keys and the tables; no process is started yet."""
         config = directory / "revoq.yaml"
         data = directory / "data"
         chosen = {
@@ -79,7 +80,9 @@ class System:
         }
         system = cls(directory, broker, database_url, environ)
         system.revoq("keys", "generate").check_returncode()
-        system.revoq("db", "upgrade").check_returncode()
+        db = Database(database_url)
+        make_tables(db)
+        db.dispose()
         return system
 
     # ── the operator's door ───────────────────────────────────────────────────────────────────────────────────────
@@ -115,7 +118,7 @@ class System:
     def wait_for(
         self, job_id: str, wanted: Callable[[dict[str, Any]], bool], *, within: float = 60.0
     ) -> dict[str, Any]:
-        """Ask again whenever something was written, until the job is as wanted; an error tells what the processes wrote.
+        """Ask whenever something was written, until the job is as wanted; an error tells what the processes wrote.
 
         The door takes most of a second of processor to open: asked all the time, it would slow down who is waited for.
         """
