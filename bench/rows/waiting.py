@@ -13,8 +13,8 @@ ONE, FOUR = Pool("threads", 64), Pool("threads", 64, 4)
 STEPS = 2
 WARM = 64
 LONG = 3072
-"""Twelve jobs for each of 256 threads, 24 s of waiting: all of them at once begin late by what a job takes of the
-processor times 256, which is once, however long they go on."""
+"""Twelve jobs for each of 256 threads, 24 s of waiting. That all of these begin at once costs what 256 jobs take of the
+processor, one time however long they go on."""
 CONCURRENCY = (1, 4, 16, 32, 64)
 LATENCY = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)
 
