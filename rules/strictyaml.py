@@ -100,13 +100,14 @@ _SCALARS: dict[str, Callable[[str], Any]] = {
     _tag("float"): float,
 }
 
-for _name, _pattern in (
-    ("null", "|".join(_NOTHINGS)),
-    ("bool", "|".join(_TRUTHS)),
-    ("int", rf"{_NUMBER}|0x[0-9a-fA-F]{{1,15}}|0o[0-7]{{1,20}}"),
-    ("float", rf"{_NUMBER}(?:\.[0-9]*(?:{_EXPONENT})?|{_EXPONENT})"),
+# Beside each pattern what its texts begin with: most texts begin with none of these, and are matched with nothing.
+for _name, _pattern, _beginnings in (
+    ("null", "|".join(_NOTHINGS), {text[:1] for text in _NOTHINGS}),
+    ("bool", "|".join(_TRUTHS), {text[:1] for text in _TRUTHS}),
+    ("int", rf"{_NUMBER}|0x[0-9a-fA-F]{{1,15}}|0o[0-7]{{1,20}}", "-+0123456789"),
+    ("float", rf"{_NUMBER}(?:\.[0-9]*(?:{_EXPONENT})?|{_EXPONENT})", "-+0123456789"),
 ):
-    _Resolver.add_implicit_resolver(_tag(_name), re.compile(rf"\A(?:{_pattern})\Z"), None)
+    _Resolver.add_implicit_resolver(_tag(_name), re.compile(rf"\A(?:{_pattern})\Z"), sorted(_beginnings))
 
 
 def _compose(text: str, file: str) -> yaml.Node | None:
