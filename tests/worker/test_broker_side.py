@@ -1,8 +1,9 @@
-"""What a worker says to its broker: its events leave together, and its channels keep their client."""
+"""What a worker says to its broker: events leave together, a channel keeps its client, nothing taken is noted."""
 
 from __future__ import annotations
 
 import json
+import tempfile
 import threading
 from base64 import b64decode
 from collections.abc import Iterator
@@ -93,3 +94,35 @@ def test_kombu_still_makes_clients_like_this(app: Celery) -> None:
         made = original._create_client(channel)  # noqa: SLF001 - the method that ours stands for
         kept = channel._create_client()  # noqa: SLF001 - as above
         assert (type(kept), kept.connection_pool) == (type(made), made.connection_pool)
+
+
+def take(app: Celery, connection: Any, number: int) -> Any:
+    """A channel to which so many messages were delivered that it has not acknowledged."""
+    for _ in range(number):
+        app.send_task("nothing", queue="bulk")
+    channel = connection.channel()
+    assert all(channel.basic_get("bulk") is not None for _ in range(number))
+    return channel
+
+
+def test_what_was_taken_is_given_back(app: Celery, shared_redis: Broker) -> None:
+    """The broker holds no note of what a process has, and gets back what that has not acknowledged when it ends."""
+    with app.connection_for_read() as connection, shared_redis.connect() as client:
+        channel = take(app, connection, 3)
+        assert list(client.scan_iter("unacked*")) == []
+        channel.basic_ack(next(iter(channel.qos._delivered)))  # noqa: SLF001 - the first one's number
+        channel.close()
+        assert client.llen("bulk") == 2
+
+
+def test_what_cannot_be_given_back_is_kept_nowhere(
+    redis_server: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger rings again; kombu would write the messages into a file of its own, for nobody to read."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = set(tmp_path.iterdir())
+    with Celery("test", broker=redis_server.url, set_as_current=False) as app, app.connection_for_read() as connection:
+        channel = take(app, connection, 3)
+        redis_server.kill()
+        channel.qos.restore_unacked_once()
+        assert set(tmp_path.iterdir()) == before
