@@ -11,13 +11,15 @@ from typing import Any
 from sqlalchemy import select, text, update
 
 from rules.lifecycle import Intent, Outcome, Verdict
-from worker.ledger import audit, heads, moves
+from worker.ledger import audit, heads, moves, reads
 from worker.ledger.database import Database
 from worker.ledger.heads import Signed
 from worker.ledger.rows import Claim, NewJob, SealedSecret
 from worker.ledger.tables import jobs
 from worker.signing import Signer
 
+MINUTE = 60_000_000
+"""In microseconds, as the ledger counts."""
 NUMBERS = count(1)
 JOB = NewJob(
     fingerprint="f" * 64,
@@ -143,3 +145,16 @@ def ended(db: Database) -> Claim:
     looked(db, claim)
     moves.finish(db, claim, Verdict.REVOKED, "dead")
     return claim
+
+
+def events(db: Database, job_id: str | None) -> list[str]:
+    """What a chain tells, in order."""
+    return [row.facts["event"] for row in reads.audit_rows(db, job_id, 1000)]
+
+
+def contents(db: Database) -> list[object]:
+    """Every row of every table that a worker writes to."""
+    with db.read() as conn:
+        return [
+            conn.execute(table.select().order_by(*table.primary_key)).all() for table in jobs.metadata.sorted_tables
+        ]
