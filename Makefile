@@ -2,8 +2,8 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-# Much of a test is waiting, so four workers pay even on two cores; each starts servers of its own.
-PYTEST_ARGS ?= -n 4
+# Much of a test is waiting, so five workers pay even on two cores; each starts servers of its own.
+PYTEST_ARGS ?= -n 5
 
 bin := $(VENV)/bin
 pip := $(bin)/python -m pip --disable-pip-version-check
