@@ -89,6 +89,7 @@ def _tag(name: str) -> str:
 # Numbers with a leading zero and numbers too long to be counted with are names that look like numbers: they stay texts.
 _NUMBER = r"[-+]?(?:0|[1-9][0-9]{0,17})"
 _EXPONENT = r"[eE][-+]?[0-9]{1,3}"
+_BEGIN_NUMBERS = "-+0123456789"
 _TRUTHS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _NOTHINGS = {"": None, "~": None, "null": None, "Null": None, "NULL": None}
 
@@ -104,8 +105,8 @@ _SCALARS: dict[str, Callable[[str], Any]] = {
 for _name, _pattern, _beginnings in (
     ("null", "|".join(_NOTHINGS), {text[:1] for text in _NOTHINGS}),
     ("bool", "|".join(_TRUTHS), {text[:1] for text in _TRUTHS}),
-    ("int", rf"{_NUMBER}|0x[0-9a-fA-F]{{1,15}}|0o[0-7]{{1,20}}", "-+0123456789"),
-    ("float", rf"{_NUMBER}(?:\.[0-9]*(?:{_EXPONENT})?|{_EXPONENT})", "-+0123456789"),
+    ("int", rf"{_NUMBER}|0x[0-9a-fA-F]{{1,15}}|0o[0-7]{{1,20}}", _BEGIN_NUMBERS),
+    ("float", rf"{_NUMBER}(?:\.[0-9]*(?:{_EXPONENT})?|{_EXPONENT})", _BEGIN_NUMBERS),
 ):
     _Resolver.add_implicit_resolver(_tag(_name), re.compile(rf"\A(?:{_pattern})\Z"), sorted(_beginnings))
 

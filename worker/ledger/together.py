@@ -136,7 +136,8 @@ def _whole(dialect: Dialect, shape: tuple[tuple[Statement, tuple[str, ...]], ...
         said = {}
         for each in _parameters(compiled, dialect, names, place):
             if each.key is None:
-                said[each.name] = _literal(compiled, dialect, each)
+                # psycopg reads a statement of more than 50 parameters anew each time.
+                said[each.name] = _written_down(compiled, each.name)
             else:
                 said[each.name] = f"%({each.name}_{place})s"
                 parameters.append(each._replace(name=f"{each.name}_{place}"))
@@ -167,12 +168,9 @@ def _parameters(compiled: SQLCompiler, dialect: Dialect, names: tuple[str, ...],
             yield _Parameter(name, place, None, value if process is None else process(value), None)
 
 
-def _literal(compiled: SQLCompiler, dialect: Dialect, parameter: _Parameter) -> str:
-    """What never changes stands in the text: psycopg reads a statement of more than 50 parameters anew each time."""
-    write_down = compiled.binds[parameter.name].type.dialect_impl(dialect).literal_processor(dialect)
-    if write_down is None:
-        raise TypeError(f"expected a word or a number that stays the same, got {parameter.fixed!r}")
-    return write_down(parameter.fixed)
+def _written_down(compiled: SQLCompiler, name: str) -> str:
+    """A parameter that always has the same value, as it stands in the text of a statement."""
+    return compiled.render_literal_value(compiled.params[name], compiled.binds[name].type)
 
 
 def _columns(statement: Statement) -> Collection[str]:

@@ -177,7 +177,7 @@ def test_the_longest_end_is_remembered(db: Database) -> None:
 
 def test_a_word_that_stays_the_same_is_told_as_it_is(db: Database) -> None:
     """It may hold what the driver or SQL reads as its own."""
-    odd = "100%(this)s % ' \" :x ?"
+    odd = "100%(this)s % ' \\\" :x ?"
     claim = claimed(db)
     only = sql.CHANGE_MINE.where(jobs.c.says == odd)
     with db.begin() as conn:
