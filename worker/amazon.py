@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 from rules.errors import BadInput, TemplateError
@@ -21,8 +20,9 @@ from rules.message import Answer, Prepared
 from rules.request import origin_of
 from rules.secret import Secret
 from worker.errors import ExchangeError, Trouble
+from worker.extras import find_missing
 
-MISSING = None if find_spec("boto3") else "it needs boto3, which is not installed: pip install 'revoq[aws]'"
+MISSING = find_missing("boto3")
 
 Send = Callable[[Prepared], Answer]
 OWN = (".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu")

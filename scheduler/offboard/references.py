@@ -19,6 +19,7 @@ from typing import Any
 from rules.errors import BadInput
 from rules.secret import Secret
 from scheduler.offboard.items import LONGEST_FIELD
+from worker.extras import ask_for
 
 try:
     import hvac
@@ -123,7 +124,7 @@ def _read_vault(place: str) -> Secret:
     if not (mount and path and key):
         raise BadInput("vault: expected vault:mount/path#field")
     if hvac is None:
-        raise BadInput("vault: it needs hvac, which is not installed: pip install 'revoq[vault]'")
+        raise BadInput(f"vault: {ask_for('hvac')}")
     try:
         # Address and token are the submitter's own: VAULT_ADDR, VAULT_TOKEN, or the file that `vault login` wrote.
         answer = _vault().secrets.kv.v2.read_secret_version(path=path, mount_point=mount, raise_on_deleted_version=True)
@@ -150,7 +151,7 @@ def _read_aws(place: str) -> Secret:
     if not name or (sign and not key):
         raise BadInput("aws: expected aws:secret-id#field, or aws:secret-id where the secret is no JSON")
     if boto3 is None:
-        raise BadInput("aws: it needs boto3, which is not installed: pip install 'revoq[aws]'")
+        raise BadInput(f"aws: {ask_for('boto3')}")
     try:
         # Region and keys are the submitter's own, from wherever boto3 looks for them.
         text = boto3.client("secretsmanager").get_secret_value(SecretId=name).get("SecretString")

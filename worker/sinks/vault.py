@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from rules.message import Answer, Prepared
 from rules.secret import Secret
 from worker.errors import SinkBroken, SinkConflict, SinkDenied, SinkError
+from worker.extras import find_missing
 from worker.settings import Settings, VaultPlace
 from worker.sink import Held, Record, Sink, Visit, close, is_same, opened
 
 if TYPE_CHECKING:
     from worker.openbao import OpenBao
 
-MISSING = None if find_spec("hvac") else "it needs hvac, which is not installed: pip install 'revoq[vault]'"
+MISSING = find_missing("hvac")
 WHO = "the server"
 MISMATCH = "check-and-set"
 ENOUGH = frozenset({"root", "create", "update"})
