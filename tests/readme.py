@@ -100,9 +100,8 @@ def providers() -> list[str]:
     rows = []
     for loaded in load([builtin()]):
         rule = loaded.rule
-        title = title_of(loaded)
         aliases = ", ".join(f"`{alias}`" for alias in rule.aliases)
-        rows.append(f"| {title} | `{rule.id}` | {identified_by(rule.id)} | {aliases} |")
+        rows.append(f"| {title_of(loaded)} | `{rule.id}` | {identified_by(rule.id)} | {aliases} |")
     return rows
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import yaml
-from sqlalchemy import func, select
+from sqlalchemy import func, make_url, select
 
 from tests.servers.broker import Broker
 from tests.servers.ports import find_free_port
@@ -80,9 +80,7 @@ class System:
         }
         system = cls(directory, broker, database_url, environ)
         system.revoq("keys", "generate").check_returncode()
-        db = Database(database_url)
-        make_tables(db)
-        db.dispose()
+        make_tables(make_url(database_url))
         return system
 
     # ── the operator's door ───────────────────────────────────────────────────────────────────────────────────────

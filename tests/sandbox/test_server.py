@@ -37,7 +37,7 @@ def scopes(sandbox: Sandbox) -> str:
 
 
 def test_many_connections_at_once(sandbox: Sandbox, client: httpx.Client, scopes: str) -> None:
-    """A hundred and fifty slow calls at the same time do not wait for each other."""
+    """A hundred and fifty slow calls at the same time take hardly longer than one."""
     key = sandbox.sendgrid.add_key()
     sandbox.fault("sendgrid", "delay", seconds=0.5, times=MANY)
     one_after_another = 0.5 * MANY
@@ -47,7 +47,7 @@ def test_many_connections_at_once(sandbox: Sandbox, client: httpx.Client, scopes
         statuses = list(pool.map(lambda _: client.get(scopes, headers=sign(key.secret)).status_code, range(MANY)))
 
     assert statuses == [200] * MANY
-    assert time.monotonic() - began < one_after_another / 2
+    assert time.monotonic() - began < one_after_another / 15
 
 
 def test_connections_are_kept(sandbox: Sandbox, client: httpx.Client, scopes: str) -> None:

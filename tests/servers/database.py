@@ -56,7 +56,7 @@ class Postgres:
     def create_database(self) -> str:
         """A new, empty database, and the SQLAlchemy URL at which it is found."""
         name = f"test_{next(self.numbers)}"
-        self.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+        self.execute(creating(name))
         return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{name}"
 
     def drop_database(self, url: str) -> None:
@@ -66,11 +66,16 @@ class Postgres:
 
     def copy_database(self, name: str, copy: str) -> None:
         """The same database once more, while nobody is connected to it."""
-        self.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(copy), sql.Identifier(name)))
+        self.execute(creating(copy, name))
 
     def execute(self, statement: sql.Composed) -> None:
         with psycopg.connect(host="127.0.0.1", port=self.port, user="postgres", autocommit=True) as connection:
             connection.execute(statement)
+
+
+def creating(name: str, template: str = "template0") -> sql.Composed:
+    """The statement that makes a database: an empty one, or a copy of one to which nobody is connected."""
+    return sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
 
 
 def start_process(command: list[str | Path], directory: Path, port: int) -> Process:

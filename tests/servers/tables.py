@@ -14,21 +14,22 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import URL
 
+from tests.servers.database import creating
 from worker.ledger.database import Database, upgrade
 
 PATTERN = "upgraded"
 """The database that is copied; there is one on each server."""
 
 
-def make_tables(database: Database) -> None:
+def make_tables(url: URL) -> None:
     """As `upgrade` does: an empty database, which nobody may have open, gets its tables; another one keeps its own."""
-    if database.on_postgres:
-        with _connected(database.url) as conn:
-            empty = conn.execute("SELECT to_regclass('alembic_version')").fetchone() == (None,)
-        if empty:
-            _copy_database(database.url)
-    else:
-        _copy_file(Path(str(database.url.database)))
+    if url.get_backend_name() == "sqlite":
+        _copy_file(Path(str(url.database)))
+        return
+    with _connected(url) as conn:
+        empty = conn.execute("SELECT to_regclass('alembic_version')").fetchone() == (None,)
+    if empty:
+        _copy_database(url)
 
 
 def _copy_file(path: Path) -> None:
@@ -48,13 +49,13 @@ def _upgraded_file() -> bytes:
 
 def _copy_database(url: URL) -> None:
     """Put a copy in the place of the empty one."""
-    name, pattern = sql.Identifier(str(url.database)), sql.Identifier(PATTERN)
+    name = str(url.database)
     with _connected(url.set(database="postgres")) as conn:
         if conn.execute("SELECT 1 FROM pg_database WHERE datname = %s", (PATTERN,)).fetchone() is None:
-            conn.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(pattern))
+            conn.execute(creating(PATTERN))
             _upgrade(url.set(database=PATTERN).render_as_string(hide_password=False))
-        conn.execute(sql.SQL("DROP DATABASE {}").format(name))
-        conn.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(name, pattern))
+        conn.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
+        conn.execute(creating(name, PATTERN))
 
 
 def _connected(url: URL) -> psycopg.Connection:

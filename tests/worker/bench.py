@@ -98,7 +98,7 @@ def open_bench(
     # The variables by which tests themselves are set up are no settings, and the person's own are not for tests.
     others = {name: value for name, value in os.environ.items() if not name.startswith("REVOQ_")}
     runtime = build(load_settings({**others, **variables}))
-    make_tables(runtime.database)
+    make_tables(runtime.database.url)
     try:
         yield Bench(runtime, sandbox)
     finally:

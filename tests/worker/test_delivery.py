@@ -54,7 +54,7 @@ def runtime(tmp_path: Path, sqlite_url: str, service: Recorder, monkeypatch: pyt
         audit_sinks=sinks,
     )
     made = build(settings)
-    make_tables(made.database)
+    make_tables(made.database.url)
     yield made
     made.database.dispose()
 

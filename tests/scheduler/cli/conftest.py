@@ -88,7 +88,7 @@ class Home:
     def create_tables(self) -> Database:
         """Make the ledger; it is closed again, and opens when it is used."""
         database = Database(f"sqlite:///{self.database_file}")
-        make_tables(database)
+        make_tables(database.url)
         return database
 
     def run(self, *words: str, stdin: str | bytes = "") -> Result:

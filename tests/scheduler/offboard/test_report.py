@@ -98,7 +98,7 @@ LINE = JobLine(
 def db(database_url: str) -> Iterator[Database]:
     """An upgraded, empty ledger; once of each kind."""
     database = Database(database_url)
-    make_tables(database)
+    make_tables(database.url)
     yield database
     database.dispose()
 

@@ -40,7 +40,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """The page on a batch of every kind of ending, and the texts that have to be on it."""
     folder = tmp_path_factory.mktemp("page")
     db = Database(f"sqlite:///{folder / 'ledger.db'}")
-    make_tables(db)
+    make_tables(db.url)
     made = report_on(db, mixed(db), load([builtin()]))
     db.dispose()
     file = folder / "report.html"

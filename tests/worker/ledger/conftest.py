@@ -14,6 +14,6 @@ from worker.ledger.database import Database
 def db(database_url: str) -> Iterator[Database]:
     """An upgraded, empty ledger; once of each kind."""
     database = Database(database_url)
-    make_tables(database)
+    make_tables(database.url)
     yield database
     database.dispose()

@@ -49,7 +49,7 @@ def trail(tmp_path_factory: pytest.TempPathFactory) -> Trail:
     """Jobs under way and ended, holds, two keys one after the other, and rows that left with two archives."""
     folder = tmp_path_factory.mktemp("trail")
     db = Database(f"sqlite:///{folder / 'ledger.db'}")
-    make_tables(db)
+    make_tables(db.url)
     first, second = Signer.generate(), Signer.generate()
     ended(db)
     claim = claimed(db, new_job(requester="=cmd|' /C calc'!A0"))

@@ -88,7 +88,7 @@ ACTIONS = st.one_of(
 def empty_ledger(url: str) -> Iterator[Database]:
     """The tables made once for a URL, and emptied for each example."""
     db = Database(url)
-    make_tables(db)
+    make_tables(db.url)
     yield db
     db.dispose()
 

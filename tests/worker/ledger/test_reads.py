@@ -9,12 +9,10 @@ from typing import Any
 import pytest
 
 from rules.lifecycle import Intent, Reason, State, Verdict
-from tests.worker.ledger.samples import claimed, lapse, looked, new_job, new_secret
+from tests.worker.ledger.samples import MINUTE, claimed, lapse, looked, new_job, new_secret
 from worker.errors import UnknownJob
 from worker.ledger import moves, reads
 from worker.ledger.database import Database
-
-MINUTE = 60_000_000
 
 
 def test_job_by_prefix(db: Database) -> None:
